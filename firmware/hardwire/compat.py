@@ -1,32 +1,38 @@
 """The only place where interpreters differ: MicroPython on the board, CPython on the PC and in tests."""
 
 try:
-    from micropython import const
-    from time import sleep_ms, ticks_add, ticks_diff, ticks_ms, ticks_us
     import micropython
+    from micropython import const
+    from sys import print_exception
+    from time import sleep_ms, ticks_add, ticks_diff, ticks_ms, ticks_us
 
-    native = micropython.native
-    viper = micropython.viper
-    ptr8 = None  # names in viper signatures; the compiler reads them, the interpreter never does
+    WRITE_COPIES = True  # our Transport.write has no use for its argument once it returned
+    ptr8 = ptr32 = None  # names in viper signatures: the compiler reads them, the interpreter never does
 except ImportError:
     import time
+    from traceback import print_exception as _print_exception
 
     def const(value):
         return value
 
-    def native(function):
-        return function
+    class micropython:  # the compiler knows its emitters by these very words: @micropython.viper
+        @staticmethod
+        def native(function):
+            return function
 
-    viper = native
-    ptr8 = memoryview
+        viper = native
+
+    WRITE_COPIES = False  # from 3.12 on, asyncio's keeps a reference to what the socket did not take
+    ptr8 = ptr32 = memoryview
 
     _PERIOD = 1 << 30  # as on the rp2 port
-
-    def ticks_ms():
-        return time.monotonic_ns() // 1_000_000 % _PERIOD
+    now_ns = time.monotonic_ns  # a simulation puts its own clock here
 
     def ticks_us():
-        return time.monotonic_ns() // 1000 % _PERIOD
+        return now_ns() // 1000 % _PERIOD
+
+    def ticks_ms():
+        return now_ns() // 1_000_000 % _PERIOD
 
     def ticks_add(ticks, delta):
         return (ticks + delta) % _PERIOD
@@ -36,3 +42,6 @@ except ImportError:
 
     def sleep_ms(duration):
         time.sleep(duration / 1000)
+
+    def print_exception(error, file):
+        _print_exception(error, file=file)

@@ -1,0 +1,54 @@
+"""What this device does: its services and the data they show. This is the file to edit first.
+
+Ports and limits below are defaults; /config.json overrides them by service name. Everything here runs on one thread:
+hooks must return quickly, and long work goes into tasks (`asyncio.create_task` before `board.run`).
+"""
+
+import gc
+
+import hardwire
+from hardwire.net import Service
+from hardwire.services.modbus import ModbusServer
+from hardwire.wire.modbus import Bank
+
+bank = Bank(coils=16, discrete_inputs=16, holding_registers=100, input_registers=16)
+modbus = ModbusServer(bank)
+
+SERVICES = [
+    Service("modbus", modbus, port=502, connections=6),
+]
+
+
+async def main(board):
+    """Runs once per boot; returns only when the board is stopped."""
+    version = [int(part) for part in hardwire.__version__.split(".")]
+
+    def coils_written(table, address, count):
+        if address == 0:
+            board.led(table[0])
+
+    def inputs_read(table, address, count):
+        """Input registers as listed in the README, computed when somebody asks."""
+        net = board.net
+        table[0] = net.uptime_s >> 16 & 0xFFFF
+        table[1] = net.uptime_s & 0xFFFF
+        if address <= 2 < address + count:
+            table[2] = gc.mem_free() >> 10  # walks the heap: milliseconds, so only on demand
+        table[3] = net.link
+        table[4] = net.sockets_in_use()
+        table[5] = modbus.requests >> 16 & 0xFFFF
+        table[6] = modbus.requests & 0xFFFF
+        table[7] = modbus.exceptions & 0xFFFF
+        table[8] = modbus.frame_errors & 0xFFFF
+        table[9] = net.accepted() & 0xFFFF
+        table[10] = board.chip_version
+        table[11] = net.rearmed & 0xFFFF
+        table[12] = version[0] << 8 | version[1]
+
+    def discretes_read(table, address, count):
+        table[0] = board.net.link
+
+    bank.coils.on_write = coils_written
+    bank.input_registers.on_read = inputs_read
+    bank.discrete_inputs.on_read = discretes_read
+    await board.run(SERVICES)

@@ -1,0 +1,28 @@
+"""hardwire: puts the tree that /slot names in front of the module path. Runs before main.py and never raises.
+
+`hardwire deploy` keeps two versions, /a and /b, and writes a tree's manifest.json last: a tree that has one is
+complete. Without /slot (files copied by hand, or frozen into the image) nothing changes.
+"""
+
+import os
+import sys
+
+
+def _select():
+    try:
+        with open("/slot", "rb") as file:
+            slot = file.read(1)
+    except OSError:
+        return
+    for tree in ("/b", "/a") if slot == b"b" else ("/a", "/b"):
+        try:
+            os.stat(tree + "/manifest.json")
+        except OSError:
+            continue
+        sys.path.insert(0, tree + "/lib")
+        sys.path.insert(0, tree)
+        return
+
+
+_select()
+del _select

@@ -1,0 +1,199 @@
+"""Settings: one JSON file with a default for every key. The same checks run on the PC and on the board.
+
+In: JSON text or a file's path. Out: a complete dict, or `ConfigError` that names the key. Never code, never a
+half-written file: `save` writes a new file and renames it.
+"""
+
+import json
+import os
+
+PATH = "/config.json"
+MAX_BYTES = 4096  # a file larger than this is no configuration of ours; keeps a bad file from eating the heap
+
+MODES = ("static", "dhcp")
+
+
+class ConfigError(ValueError):
+    """A value that cannot be used; the text names the key and says what is expected."""
+
+
+def _text(value, longest):
+    if not isinstance(value, str) or not 0 < len(value) <= longest:
+        raise ConfigError("expected a text of 1 to %d characters" % longest)
+    return value
+
+
+def _name(value):
+    # RFC 1123 2.1: the name goes out as DHCP host name
+    _text(value, 63)
+    for c in value:
+        if not ("a" <= c <= "z" or "A" <= c <= "Z" or "0" <= c <= "9" or c == "-"):
+            raise ConfigError("expected letters, digits and hyphens, not %r" % c)
+    if value[0] == "-" or value[-1] == "-":
+        raise ConfigError("a host name neither starts nor ends with a hyphen")
+    return value
+
+
+def _module(value):
+    _text(value, 40)
+    for c in value:
+        if not ("a" <= c <= "z" or "0" <= c <= "9" or c == "_"):
+            raise ConfigError("expected the name of a file in boards/, without .py")
+    return value
+
+
+def _number(value, low, high):
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigError("expected a whole number from %d to %d" % (low, high))
+    return value
+
+
+def ip_bytes(text):
+    """Dotted quad -> 4 bytes. Raises ConfigError."""
+    parts = text.split(".") if isinstance(text, str) else ()
+    if len(parts) == 4:
+        for part in parts:
+            if not part.isdigit() or len(part) > 3 or int(part) > 255:
+                break
+        else:
+            return bytes(int(part) for part in parts)
+    raise ConfigError("expected an IPv4 address such as 192.168.77.20")
+
+
+def ip_text(address):
+    """4 bytes -> dotted quad."""
+    return "%d.%d.%d.%d" % tuple(address)
+
+
+def mac_bytes(text):
+    """Six hex pairs joined by colons -> 6 bytes. Raises ConfigError."""
+    parts = text.split(":") if isinstance(text, str) else ()
+    try:
+        if len(parts) == 6 and all(len(part) == 2 for part in parts):
+            return bytes(int(part, 16) for part in parts)
+    except ValueError:
+        pass
+    raise ConfigError("expected a MAC address such as 02:00:00:12:34:56")
+
+
+def _ip(value):
+    ip_bytes(value)
+    return value
+
+
+def _netmask(value):
+    mask = int.from_bytes(ip_bytes(value), "big")
+    if mask == 0 or (mask | (mask - 1)) != 0xFFFFFFFF:
+        raise ConfigError("expected a netmask such as 255.255.255.0")
+    return value
+
+
+def _mac(value):
+    if value is not None and mac_bytes(value)[0] & 1:
+        raise ConfigError("a device's MAC address is not a multicast address (first byte must be even)")
+    return value
+
+
+def _mode(value):
+    if value not in MODES:
+        raise ConfigError("expected one of: %s" % ", ".join(MODES))
+    return value
+
+
+def _port(value):
+    return _number(value, 1, 65535)
+
+
+def _connections(value):
+    return _number(value, 0, 7)
+
+
+def _seconds(value):
+    return _number(value, 0, 86400)
+
+
+# key -> (default, check); a dict is a section. One place for names, defaults and limits.
+SCHEMA = {
+    "board": ("w5500_evb_pico", _module),
+    "name": ("hardwire", _name),
+    "network": {
+        "mode": ("static", _mode),
+        "address": ("192.168.77.20", _ip),  # also the fallback when no DHCP server answers
+        "netmask": ("255.255.255.0", _netmask),
+        "gateway": ("192.168.77.1", _ip),
+        "dns": ("192.168.77.1", _ip),
+        "mac": (None, _mac),  # None: locally administered, derived from the board's unique id
+    },
+    "services": {
+        # connections: most at once, 0 = off. idle_s: a silent connection is closed after this, 0 = never.
+        "modbus": {"port": (502, _port), "connections": (4, _connections), "idle_s": (0, _seconds)},
+    },
+}
+
+
+def _merge(schema, given, path):
+    if not isinstance(given, dict):
+        raise ConfigError("%s: expected an object in braces" % (path or "configuration"))
+    for key in given:
+        if key not in schema:
+            raise ConfigError("%s%s: unknown key (known: %s)" % (path, key, ", ".join(sorted(schema))))
+    result = {}
+    for key, rule in schema.items():
+        if isinstance(rule, dict):
+            result[key] = _merge(rule, given.get(key, {}), path + key + ".")
+        elif key in given:
+            try:
+                result[key] = rule[1](given[key])
+            except ConfigError as error:
+                raise ConfigError("%s%s: %s" % (path, key, error))
+        else:
+            result[key] = rule[0]
+    return result
+
+
+def parse(text):
+    """JSON text -> settings with every key present. Raises ConfigError with the key's path."""
+    if len(text) > MAX_BYTES:
+        raise ConfigError("configuration is longer than %d bytes" % MAX_BYTES)
+    try:
+        given = json.loads(text)
+    except ValueError:
+        raise ConfigError("not valid JSON")
+    settings = _merge(SCHEMA, given, "")
+    _check_ports(settings["services"])
+    return settings
+
+
+def _check_ports(services):
+    seen = {}
+    for name, service in services.items():
+        other = seen.get(service["port"])
+        if other and service["connections"] and services[other]["connections"]:
+            raise ConfigError("services.%s.port: %d is the port of %s" % (name, service["port"], other))
+        seen[service["port"]] = name
+
+
+def defaults():
+    """The settings of an empty file."""
+    return _merge(SCHEMA, {}, "")
+
+
+def load(path=PATH):
+    """Settings in the file at `path`; defaults if there is none. Raises ConfigError."""
+    try:
+        with open(path) as file:
+            text = file.read(MAX_BYTES + 1)
+    except OSError:
+        return defaults()
+    except UnicodeError:
+        raise ConfigError("not valid UTF-8")
+    return parse(text)
+
+
+def save(settings, path=PATH):
+    """Check, then write `settings` so that a power cut leaves the old file or the new one. Raises ConfigError, OSError."""
+    text = json.dumps(settings)
+    parse(text)
+    with open(path + ".new", "w") as file:
+        file.write(text)
+    os.rename(path + ".new", path)

@@ -1,0 +1,66 @@
+"""Messages with a level and a time, printed and kept in a ring: the last ones can be read when nobody watched.
+
+`log.info("link %s", "up")`. Times are milliseconds since start (they wrap with ticks_ms).
+"""
+
+import sys
+
+from .compat import const, print_exception, ticks_ms
+
+DEBUG = const(0)
+INFO = const(1)
+WARNING = const(2)
+ERROR = const(3)
+NAMES = ("debug", "info", "warning", "error")
+
+RING = const(32)  # messages kept
+LONGEST = const(120)  # characters kept of each: bounds the ring at 4 KB
+
+level = INFO  # least level that is printed and kept
+counts = [0, 0, 0, 0]
+_ring = [None] * RING
+_next = 0
+
+
+def _log(at, text, values):
+    global _next
+    counts[at] += 1
+    if at < level:
+        return
+    if values:
+        text = text % values
+    line = "%d %s: %s" % (ticks_ms(), NAMES[at], text[:LONGEST])
+    _ring[_next] = line
+    _next = (_next + 1) % RING
+    print(line)
+
+
+def debug(text, *values):
+    """For developers: every event."""
+    _log(DEBUG, text, values)
+
+
+def info(text, *values):
+    """Something a user may want to know: link, address, services."""
+    _log(INFO, text, values)
+
+
+def warning(text, *values):
+    """Something was wrong and has been dealt with."""
+    _log(WARNING, text, values)
+
+
+def error(text, *values):
+    """Something is wrong."""
+    _log(ERROR, text, values)
+
+
+def exception(text, error):
+    """An exception nobody expected: a line in the ring, the traceback on the console."""
+    _log(ERROR, "%s: %s: %s", (text, type(error).__name__, error))
+    print_exception(error, sys.stdout)
+
+
+def lines():
+    """The messages kept, oldest first."""
+    return [line for line in _ring[_next:] + _ring[:_next] if line is not None]

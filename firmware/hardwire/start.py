@@ -1,0 +1,36 @@
+"""Boot: settings -> board -> app. A bad settings file never keeps the board off the network."""
+
+import asyncio
+
+from . import __version__, config, log
+from .board import Board
+
+
+def _settings():
+    try:
+        return config.load()
+    except config.ConfigError as error:
+        log.error("%s: %s; using defaults", config.PATH, error)
+        return config.defaults()
+
+
+def _board(settings):
+    try:
+        return Board(settings)
+    except ImportError:
+        board = config.defaults()["board"]
+        log.error("no board file %s; using %s", settings["board"], board)
+        settings["board"] = board
+        return Board(settings)
+
+
+def main():
+    """Run the app until Ctrl-C; then every socket is closed and the REPL is free."""
+    log.info("hardwire %s", __version__)
+    board = _board(_settings())
+    import app
+
+    try:
+        asyncio.run(app.main(board))
+    finally:
+        asyncio.new_event_loop()

@@ -1,0 +1,544 @@
+"""Modbus requests in, responses out, over a bank of coils and registers.
+
+In: request bytes in a caller's buffer, and a Bank. Out: response bytes in a caller's buffer. Never: I/O, time, heap
+per request, an exception other than FrameError, a bank changed by a refused request.
+Two layers. PDU: `respond` and the functions of the table FUNCTIONS know nothing of framing. MBAP: `frame_length` and
+`answer` frame them for TCP. A function code is one function here, one line of FUNCTIONS, and lines in tests/vectors.py.
+
+AP = MODBUS Application Protocol Specification V1.1b3, IG = MODBUS Messaging on TCP/IP Implementation Guide V1.0b.
+"""
+
+from array import array
+
+from ..compat import const, micropython, ptr8, ptr32
+
+# Exception codes (AP 7)
+ILLEGAL_FUNCTION = const(1)
+ILLEGAL_DATA_ADDRESS = const(2)
+ILLEGAL_DATA_VALUE = const(3)
+SERVER_DEVICE_FAILURE = const(4)
+ACKNOWLEDGE = const(5)
+SERVER_DEVICE_BUSY = const(6)
+
+# Function codes (AP 6)
+READ_COILS = const(0x01)
+READ_DISCRETE_INPUTS = const(0x02)
+READ_HOLDING_REGISTERS = const(0x03)
+READ_INPUT_REGISTERS = const(0x04)
+WRITE_SINGLE_COIL = const(0x05)
+WRITE_SINGLE_REGISTER = const(0x06)
+WRITE_MULTIPLE_COILS = const(0x0F)
+WRITE_MULTIPLE_REGISTERS = const(0x10)
+MASK_WRITE_REGISTER = const(0x16)
+READ_WRITE_MULTIPLE_REGISTERS = const(0x17)
+
+# Most items in one request
+_READ_BITS = const(2000)  # AP 6.1, 6.2
+_READ_REGISTERS = const(125)  # AP 6.3, 6.4, 6.17
+_WRITE_BITS = const(0x7B0)  # AP 6.11
+_WRITE_REGISTERS = const(0x7B)  # AP 6.12
+_EXCHANGE_REGISTERS = const(0x79)  # AP 6.17, the write part
+
+# MBAP header (IG 3.1.3): transaction 2, protocol 2, length of what follows 2, unit 1; then the PDU
+_PROTOCOL = const(2)
+_LENGTH = const(4)
+_UNIT = const(6)
+_HEADER = const(7)
+MAX_PDU = const(253)  # AP 4.1
+MAX_ADU = const(260)
+_LEAST = const(2)  # value of the length field: unit and function code
+_MOST = const(254)  # unit and MAX_PDU
+
+# What `answer` counts, as indices of its `tally`; counts wrap at 30 bits to stay small integers on the board
+PRODUCED = const(0)  # bytes written to `out` by the last call
+REQUESTS = const(1)  # answered, with an exception or without
+EXCEPTIONS = const(2)  # of these, with an exception
+DISCARDED = const(3)  # skipped because the protocol identifier was not 0 (IG 4.4.2.2)
+TALLY = const(4)
+_WRAP = const(0x3FFFFFFF)
+
+_END = const(0x10000)  # one past the last address
+
+
+class FrameError(Exception):
+    """The stream cannot be cut into ADUs any more: close the connection."""
+
+
+class Table:
+    """One of the four tables: values at 16-bit addresses, with gaps where a range says nothing.
+
+    `ranges` is a count (addresses from 0) or a sequence of pairs (first address, count); ValueError if they overlap or
+    leave 0..65535. `data` holds the values of all ranges, one after the other: registers big-endian, coils packed with
+    the first in the lowest bit, as on the wire. The application may write there in bulk.
+
+    Hooks, called as hook(table, address, count) once per request, inside the request, for a range that exists:
+    `on_read` before values are read, to refresh them; `on_write` after values are written, to act on them.
+    Both return None to go on, or an exception code (AP 7) to answer with; after on_write the old values are put back,
+    so that a refused request changes nothing. A hook that raises counts as SERVER_DEVICE_FAILURE. They must not wait.
+    """
+
+    def __init__(self, ranges):
+        if isinstance(ranges, int):
+            ranges = ((0, ranges),) if ranges else ()
+        entries = array("I")  # per range: first address, end, index of its first value in `data`
+        end = index = 0
+        for first, count in sorted(ranges):
+            if first < end or count < 1 or first + count > _END:
+                raise ValueError("range %d, %d: overlaps another or leaves 0..65535" % (first, count))
+            if entries and first == end:
+                entries[-2] = first + count  # adjoining ranges are one: a request may span them
+            else:
+                entries.extend(array("I", (first, first + count, index)))
+            end = first + count
+            index += count
+        entries.append(_END)  # sentinel: no address reaches it
+        self.ranges = entries
+        self.count = index
+        self.data = bytearray(self._size(index))
+        self.on_read = None
+        self.on_write = None
+
+    def __len__(self):
+        return self.count
+
+    def _index(self, address):
+        index = _find(self, address, 1) if 0 <= address < _END else -1
+        if index < 0:
+            raise IndexError("no address %d" % address)
+        return index
+
+
+class Bits(Table):
+    """Coils or discrete inputs: table[address] is a bool."""
+
+    @staticmethod
+    def _size(count):
+        return (count + 7) // 8 + 1  # one spare byte: bits are moved sixteen at a time
+
+    def __getitem__(self, address):
+        """IndexError if the address is in no range."""
+        index = self._index(address)
+        return bool(self.data[index >> 3] >> (index & 7) & 1)
+
+    def __setitem__(self, address, value):
+        index = self._index(address)
+        bit = 1 << (index & 7)
+        if value:
+            self.data[index >> 3] |= bit
+        else:
+            self.data[index >> 3] &= ~bit
+
+
+class Registers(Table):
+    """Holding or input registers: table[address] is an int, 0..65535."""
+
+    @staticmethod
+    def _size(count):
+        return count * 2
+
+    def __getitem__(self, address):
+        """IndexError if the address is in no range."""
+        index = self._index(address) * 2
+        return self.data[index] << 8 | self.data[index + 1]
+
+    def __setitem__(self, address, value):
+        """ValueError if the value does not fit."""
+        if not 0 <= value <= 0xFFFF:
+            raise ValueError("register %d: %d is not in 0..65535" % (address, value))
+        index = self._index(address) * 2
+        self.data[index] = value >> 8
+        self.data[index + 1] = value & 0xFF
+
+
+class Bank:
+    """The four tables of a server (AP 4.3), separate from each other. Arguments as for Table.
+
+    `on_error`, if set, is called with an exception that escaped from a hook.
+    """
+
+    def __init__(self, coils=0, discrete_inputs=0, holding_registers=0, input_registers=0):
+        self.coils = Bits(coils)
+        self.discrete_inputs = Bits(discrete_inputs)
+        self.holding_registers = Registers(holding_registers)
+        self.input_registers = Registers(input_registers)
+        self.on_error = None
+        self.undo = bytearray(MAX_PDU)  # old values while on_write decides
+
+    def failed(self, error):
+        """A hook raised `error`: returns the exception code to answer."""
+        if self.on_error is not None:
+            self.on_error(error)
+        return SERVER_DEVICE_FAILURE
+
+
+# Reading and writing of tables, shared by the functions. Results are indices >= 0 or negated exception codes.
+
+
+@micropython.viper
+def copy(target: ptr8, to: int, source: ptr8, at: int, n: int):
+    """target[to : to + n] = source[at : at + n], without a slice on the heap. The caller answers for the bounds."""
+    end = at + n
+    while at < end:
+        target[to] = source[at]
+        to += 1
+        at += 1
+
+
+@micropython.viper
+def _find(table, address: int, count: int) -> int:
+    """Index in `data` of the value at `address`, if the `count` >= 1 values from there on exist."""
+    ranges = ptr32(table.ranges)
+    i = 0
+    while address >= ranges[i]:
+        if address + count <= ranges[i + 1]:
+            return address - ranges[i] + ranges[i + 2]
+        i += 3
+    return 0 - ILLEGAL_DATA_ADDRESS
+
+
+def _ask(bank, hook, table, address, count):
+    """The hook's verdict: 0 or an exception code."""
+    try:
+        code = hook(table, address, count)
+        if code is None:
+            return 0
+        if not 0 <= code <= 0xFF:
+            raise ValueError("hook returned %d" % code)
+        return int(code)
+    except Exception as error:
+        return bank.failed(error)
+
+
+@micropython.viper
+def _readable(bank, table, address: int, count: int) -> int:
+    """As _find, after on_read."""
+    index = int(_find(table, address, count))
+    hook = table.on_read
+    if index >= 0 and hook:
+        code = int(_ask(bank, hook, table, address, count))
+        if code:
+            return 0 - code
+    return index
+
+
+@micropython.viper
+def _read_out(bank, table, address: int, count: int, response: ptr8, to: int) -> int:
+    """Byte count and registers to response[to:]; returns the length of both."""
+    index = int(_readable(bank, table, address, count))
+    if index < 0:
+        return index
+    data = ptr8(table.data)
+    n = count << 1
+    response[to] = n
+    at = index << 1
+    end = at + n
+    to += 1
+    while at < end:
+        response[to] = data[at]
+        to += 1
+        at += 1
+    return n + 1
+
+
+@micropython.viper
+def _write_in(bank, table, address: int, count: int, source: ptr8, at: int) -> int:
+    """Registers from source[at:] to the table; returns 0, or what refused it."""
+    index = int(_find(table, address, count))
+    if index < 0:
+        return index
+    data = table.data
+    first = index << 1
+    n = count << 1
+    hook = table.on_write
+    if hook:
+        copy(bank.undo, 0, data, first, n)
+    target = ptr8(data)
+    to = first
+    end = first + n
+    while to < end:
+        target[to] = source[at]
+        to += 1
+        at += 1
+    if hook:
+        code = int(_ask(bank, hook, table, address, count))
+        if code:
+            copy(data, first, bank.undo, 0, n)
+            return 0 - code
+    return 0
+
+
+@micropython.viper
+def _write_bits_in(bank, table, address: int, count: int, source: ptr8, at: int) -> int:
+    """Bits from source[at:], the first in the lowest bit, to the table; returns 0, or what refused it."""
+    index = int(_find(table, address, count))
+    if index < 0:
+        return index
+    data = table.data
+    first = index >> 3
+    shift = index & 7
+    n = (shift + count + 7) >> 3  # bytes touched
+    hook = table.on_write
+    if hook:
+        copy(bank.undo, 0, data, first, n)
+    target = ptr8(data)
+    to = first
+    left = count
+    while left > 0:
+        mask = 0xFF
+        if left < 8:
+            mask = (1 << left) - 1
+        old = target[to] | target[to + 1] << 8
+        new = old ^ ((old ^ source[at] << shift) & mask << shift)
+        target[to] = new & 0xFF
+        target[to + 1] = new >> 8
+        to += 1
+        at += 1
+        left -= 8
+    if hook:
+        code = int(_ask(bank, hook, table, address, count))
+        if code:
+            copy(data, first, bank.undo, 0, n)
+            return 0 - code
+    return 0
+
+
+# The functions. Each takes the request PDU request[at : at + n], n >= 1, and has room for MAX_PDU bytes in response[to:].
+# It checks in the order of the specification's state diagrams: quantity, byte count and value (03), addresses (02),
+# execution (04); where the PDU's length is not what the function needs, 03 (AP 7, "implied length is incorrect").
+# Returns the length of the response PDU, or an exception code negated, and raises nothing.
+
+
+@micropython.viper
+def _read_bits(request: ptr8, at: int, n: int, bank, response: ptr8, to: int) -> int:
+    """READ_COILS, READ_DISCRETE_INPUTS (AP 6.1, 6.2)."""
+    if n != 5:
+        return 0 - ILLEGAL_DATA_VALUE
+    count = request[at + 3] << 8 | request[at + 4]
+    if count < 1 or count > _READ_BITS:
+        return 0 - ILLEGAL_DATA_VALUE
+    function = request[at]
+    table = bank.coils
+    if function == READ_DISCRETE_INPUTS:
+        table = bank.discrete_inputs
+    index = int(_readable(bank, table, request[at + 1] << 8 | request[at + 2], count))
+    if index < 0:
+        return index
+    data = ptr8(table.data)
+    source = index >> 3
+    shift = index & 7
+    n = (count + 7) >> 3
+    response[to] = function
+    response[to + 1] = n
+    to += 2
+    end = to + n
+    while to < end:
+        response[to] = (data[source] | data[source + 1] << 8) >> shift & 0xFF
+        to += 1
+        source += 1
+    if count & 7:
+        response[end - 1] &= (1 << (count & 7)) - 1  # unused bits are zero
+    return n + 2
+
+
+@micropython.viper
+def _read_registers(request: ptr8, at: int, n: int, bank, response: ptr8, to: int) -> int:
+    """READ_HOLDING_REGISTERS, READ_INPUT_REGISTERS (AP 6.3, 6.4)."""
+    if n != 5:
+        return 0 - ILLEGAL_DATA_VALUE
+    count = request[at + 3] << 8 | request[at + 4]
+    if count < 1 or count > _READ_REGISTERS:
+        return 0 - ILLEGAL_DATA_VALUE
+    function = request[at]
+    table = bank.holding_registers
+    if function == READ_INPUT_REGISTERS:
+        table = bank.input_registers
+    response[to] = function
+    n = int(_read_out(bank, table, request[at + 1] << 8 | request[at + 2], count, response, to + 1))
+    if n < 0:
+        return n
+    return n + 1
+
+
+@micropython.viper
+def _write_single(request: ptr8, at: int, n: int, bank, response: ptr8, to: int) -> int:
+    """WRITE_SINGLE_COIL, WRITE_SINGLE_REGISTER (AP 6.5, 6.6). The response is the request."""
+    if n != 5:
+        return 0 - ILLEGAL_DATA_VALUE
+    address = request[at + 1] << 8 | request[at + 2]
+    if request[at] == WRITE_SINGLE_COIL:
+        high = request[at + 3]
+        if high != 0 and high != 0xFF or request[at + 4] != 0:
+            return 0 - ILLEGAL_DATA_VALUE
+        refused = int(_write_bits_in(bank, bank.coils, address, 1, request, at + 3))  # lowest bit of FF or 00
+    else:
+        refused = int(_write_in(bank, bank.holding_registers, address, 1, request, at + 3))
+    if refused:
+        return refused
+    copy(response, to, request, at, n)
+    return n
+
+
+@micropython.viper
+def _write_multiple(request: ptr8, at: int, n: int, bank, response: ptr8, to: int) -> int:
+    """WRITE_MULTIPLE_COILS, WRITE_MULTIPLE_REGISTERS (AP 6.11, 6.12)."""
+    if n < 6:
+        return 0 - ILLEGAL_DATA_VALUE
+    address = request[at + 1] << 8 | request[at + 2]
+    count = request[at + 3] << 8 | request[at + 4]
+    coils = request[at] == WRITE_MULTIPLE_COILS
+    most = _WRITE_REGISTERS
+    size = count << 1
+    if coils:
+        most = _WRITE_BITS
+        size = (count + 7) >> 3
+    if count < 1 or count > most or request[at + 5] != size or n != 6 + size:
+        return 0 - ILLEGAL_DATA_VALUE
+    if coils:
+        refused = int(_write_bits_in(bank, bank.coils, address, count, request, at + 6))
+    else:
+        refused = int(_write_in(bank, bank.holding_registers, address, count, request, at + 6))
+    if refused:
+        return refused
+    copy(response, to, request, at, 5)
+    return 5
+
+
+@micropython.viper
+def _mask_write(request: ptr8, at: int, n: int, bank, response: ptr8, to: int) -> int:
+    """MASK_WRITE_REGISTER (AP 6.16): (current AND and) OR (or AND NOT and). The response is the request."""
+    if n != 7:
+        return 0 - ILLEGAL_DATA_VALUE
+    address = request[at + 1] << 8 | request[at + 2]
+    table = bank.holding_registers
+    index = int(_readable(bank, table, address, 1))
+    if index < 0:
+        return index
+    data = ptr8(table.data)
+    i = 0
+    while i < 2:
+        mask = request[at + 3 + i]
+        response[to + i] = data[(index << 1) + i] & mask | request[at + 5 + i] & (mask ^ 0xFF)
+        i += 1
+    refused = int(_write_in(bank, table, address, 1, response, to))
+    if refused:
+        return refused
+    copy(response, to, request, at, n)
+    return n
+
+
+@micropython.viper
+def _exchange(request: ptr8, at: int, n: int, bank, response: ptr8, to: int) -> int:
+    """READ_WRITE_MULTIPLE_REGISTERS (AP 6.17): both ranges are checked, then written, then read."""
+    if n < 10:
+        return 0 - ILLEGAL_DATA_VALUE
+    address = request[at + 1] << 8 | request[at + 2]
+    count = request[at + 3] << 8 | request[at + 4]
+    written = request[at + 7] << 8 | request[at + 8]
+    size = written << 1
+    if count < 1 or count > _READ_REGISTERS or written < 1 or written > _EXCHANGE_REGISTERS:
+        return 0 - ILLEGAL_DATA_VALUE
+    if request[at + 9] != size or n != 10 + size:
+        return 0 - ILLEGAL_DATA_VALUE
+    table = bank.holding_registers
+    index = int(_find(table, address, count))
+    if index < 0:
+        return index
+    refused = int(_write_in(bank, table, request[at + 5] << 8 | request[at + 6], written, request, at + 10))
+    if refused:
+        return refused
+    response[to] = READ_WRITE_MULTIPLE_REGISTERS
+    n = int(_read_out(bank, table, address, count, response, to + 1))
+    if n < 0:
+        return n
+    return n + 1
+
+
+FUNCTIONS = [None] * 0x80  # by function code, 1..127 (AP 4.1); applications may add their own
+FUNCTIONS[READ_COILS] = _read_bits
+FUNCTIONS[READ_DISCRETE_INPUTS] = _read_bits
+FUNCTIONS[READ_HOLDING_REGISTERS] = _read_registers
+FUNCTIONS[READ_INPUT_REGISTERS] = _read_registers
+FUNCTIONS[WRITE_SINGLE_COIL] = _write_single
+FUNCTIONS[WRITE_SINGLE_REGISTER] = _write_single
+FUNCTIONS[WRITE_MULTIPLE_COILS] = _write_multiple
+FUNCTIONS[WRITE_MULTIPLE_REGISTERS] = _write_multiple
+FUNCTIONS[MASK_WRITE_REGISTER] = _mask_write
+FUNCTIONS[READ_WRITE_MULTIPLE_REGISTERS] = _exchange
+
+
+@micropython.viper
+def respond(request, at: int, n: int, bank, response, to: int) -> int:
+    """Execute the request PDU request[at : at + n], n >= 1; write the response PDU to response[to:].
+
+    `response` needs room for MAX_PDU bytes and must not overlap the request. Returns the response's length.
+    What is no request (code 0, or the exception codes from 0x80) is answered like an unknown function: code with
+    the top bit set, exception 01. The sum AP 7 describes would make 0x81 look like a good answer to function 1.
+    """
+    function = ptr8(request)[at]
+    code = ILLEGAL_FUNCTION
+    if function < 0x80:
+        handler = FUNCTIONS[function]
+        if handler:
+            length = int(handler(request, at, n, bank, response, to))
+            if length > 0:
+                return length
+            code = 0 - length
+    out = ptr8(response)
+    out[to] = function | 0x80
+    out[to + 1] = code
+    return 2
+
+
+@micropython.viper
+def frame_length(buf: ptr8, at: int, n: int) -> int:
+    """Length of the ADU that starts at buf[at], where buf[:n] is filled: 8..MAX_ADU, or 0 if its end is not there yet.
+
+    Raises FrameError if its length field is impossible (AP 4.1): nothing behind it can be found any more.
+    """
+    if n - at < _UNIT:
+        return 0
+    length = buf[at + _LENGTH] << 8 | buf[at + _LENGTH + 1]
+    if length < _LEAST or length > _MOST:
+        raise FrameError("length field not in 2..254")
+    if n - at < _UNIT + length:
+        return 0
+    return _UNIT + length
+
+
+@micropython.viper
+def answer(buf, at: int, n: int, bank, out, room: int, tally) -> int:
+    """Answer the complete ADUs in buf[at:n], in order, into out[:room]; returns the position after the last one taken.
+
+    Every unit identifier is answered and echoed, 0 too (IG 4.4.1.2). ADUs of another protocol are skipped.
+    `tally`: array("I") of TALLY entries; tally[PRODUCED] becomes the number of bytes written, the others count.
+    Stops early when `out` has no room for one more response, that is if tally[PRODUCED] > room - MAX_ADU.
+    Raises FrameError where the stream cannot be cut; what was answered before it is in `out`, and in the tally.
+    """
+    counts = ptr32(tally)
+    request = ptr8(buf)
+    response = ptr8(out)
+    last = room - MAX_ADU
+    to = 0
+    counts[PRODUCED] = 0
+    while to <= last and at < n:
+        size = int(frame_length(buf, at, n))
+        if size == 0:
+            break
+        if request[at + _PROTOCOL] | request[at + _PROTOCOL + 1]:
+            counts[DISCARDED] = (counts[DISCARDED] + 1) & _WRAP
+        else:
+            length = int(respond(buf, at + _HEADER, size - _HEADER, bank, out, to + _HEADER))
+            counts[REQUESTS] = (counts[REQUESTS] + 1) & _WRAP
+            if response[to + _HEADER] & 0x80:
+                counts[EXCEPTIONS] = (counts[EXCEPTIONS] + 1) & _WRAP
+            response[to] = request[at]
+            response[to + 1] = request[at + 1]
+            response[to + _PROTOCOL] = 0
+            response[to + _PROTOCOL + 1] = 0
+            response[to + _LENGTH] = 0
+            response[to + _LENGTH + 1] = length + 1
+            response[to + _UNIT] = request[at + _UNIT]
+            to += length + _HEADER
+            counts[PRODUCED] = to
+        at += size
+    return at

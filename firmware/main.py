@@ -1,0 +1,5 @@
+"""hardwire: starts the firmware. What it does is in app.py."""
+
+from hardwire import start
+
+start.main()

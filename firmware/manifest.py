@@ -1,0 +1,39 @@
+"""What is frozen into an image: this folder's programs, `hardwire` with its boards, lib/, and the board libraries.
+
+For MicroPython's own build, on any port:
+    make -C ports/rp2 BOARD=W5500_EVB_PICO FROZEN_MANIFEST=/path/to/firmware/manifest.py
+The board libraries are those installed for the Python (3.11 or later) that runs the build, at the versions pinned in
+pyproject.toml, extra `board`; `make setup` installs them in .venv. A file of the same name on the board's own filesystem
+comes before a frozen module, except for boot.py and main.py.
+"""
+
+import atexit
+import glob
+import importlib.metadata
+import os
+import tempfile
+import tomllib
+
+freeze("$(PORT_DIR)/modules")
+include("$(MPY_DIR)/extmod/asyncio")
+
+for program in sorted(glob.glob("*.py")):
+    if program != "manifest.py":
+        module(program)
+package("hardwire")
+freeze("lib")
+
+# A manifest cannot rename, and the package hardwire.boards lies in ../boards.
+staging = tempfile.TemporaryDirectory()
+atexit.register(staging.cleanup)
+os.mkdir(os.path.join(staging.name, "hardwire"))
+os.symlink(os.path.abspath("../boards"), os.path.join(staging.name, "hardwire", "boards"))
+package("hardwire/boards", base_path=staging.name)
+
+with open("../pyproject.toml", "rb") as project:
+    libraries = tomllib.load(project)["project"]["optional-dependencies"]["board"]
+for library in libraries:
+    distribution = importlib.metadata.distribution(library.partition("==")[0])
+    for file in distribution.files:
+        if file.suffix == ".py":
+            freeze(str(distribution.locate_file("")), str(file))
