@@ -1,7 +1,7 @@
 """hardwire: puts the tree that /slot names in front of the module path. Runs before main.py and never raises.
 
-`hardwire deploy` keeps two versions, /a and /b, and writes a tree's manifest.json last: a tree that has one is
-complete. Without /slot (files copied by hand, or frozen into the image) nothing changes.
+`hardwire deploy` keeps two versions, /a and /b, and writes a tree's manifest.json last: a tree that has one
+is complete. Without /slot (files copied by hand, or frozen into the image) nothing changes.
 """
 
 import os

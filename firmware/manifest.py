@@ -14,21 +14,23 @@ import os
 import tempfile
 import tomllib
 
+OPTIMISE = 2  # as deployed: no asserts, but line numbers in tracebacks
+
 freeze("$(PORT_DIR)/modules")
 include("$(MPY_DIR)/extmod/asyncio")
 
 for program in sorted(glob.glob("*.py")):
     if program != "manifest.py":
-        module(program)
-package("hardwire")
-freeze("lib")
+        module(program, opt=OPTIMISE)
+package("hardwire", opt=OPTIMISE)
+freeze("lib", opt=OPTIMISE)
 
 # A manifest cannot rename, and the package hardwire.boards lies in ../boards.
 staging = tempfile.TemporaryDirectory()
 atexit.register(staging.cleanup)
 os.mkdir(os.path.join(staging.name, "hardwire"))
 os.symlink(os.path.abspath("../boards"), os.path.join(staging.name, "hardwire", "boards"))
-package("hardwire/boards", base_path=staging.name)
+package("hardwire/boards", base_path=staging.name, opt=OPTIMISE)
 
 with open("../pyproject.toml", "rb") as project:
     libraries = tomllib.load(project)["project"]["optional-dependencies"]["board"]
@@ -36,4 +38,4 @@ for library in libraries:
     distribution = importlib.metadata.distribution(library.partition("==")[0])
     for file in distribution.files:
         if file.suffix == ".py":
-            freeze(str(distribution.locate_file("")), str(file))
+            freeze(str(distribution.locate_file("")), str(file), opt=OPTIMISE)

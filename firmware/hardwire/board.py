@@ -9,9 +9,9 @@ import asyncio
 import machine
 
 from . import log
-from .compat import const, ticks_diff, ticks_ms
+from .compat import const, sleep_ms, ticks_diff, ticks_ms
 from .config import ip_text, mac_bytes
-from .idle import Idle
+from .idle import Pump
 from .net import Net, Service
 from .w5500.bringup import Network
 from .w5500.chip import Chip
@@ -53,7 +53,7 @@ class Board:
         self.net = Net(self.chip, intn)
         self.network = None
         self.chip_version = 0  # as read at start
-        self._idle = Idle(self.net, intn)
+        self._pump = Pump(self.net, intn)
         mac = settings["network"]["mac"]
         self.mac = mac_bytes(mac) if mac else unique_mac()
 
@@ -85,7 +85,7 @@ class Board:
         if settings["mode"] == "dhcp":
             start = ticks_ms()
             while not self.chip.link() and ticks_diff(ticks_ms(), start) < _LINK_WAIT_MS:
-                self._idle.sleep(100)
+                sleep_ms(100)
             self.network.lease()
         self.net.start()
         log.info("W5500 at %s, %s", self.address(), ":".join("%02x" % byte for byte in self.mac))
@@ -101,24 +101,30 @@ class Board:
             log.info("%s on port %d, %d connections", service.name, service.port, service.connections)
 
     async def run(self, services=()):
-        """Find the chip, however long it takes, serve `services`, and keep the network settings alive."""
-        self._idle.install()
+        """Find the chip, however long it takes, then serve `services` until cancelled."""
+        while True:
+            try:
+                self.start()
+                break
+            except (OSError, RuntimeError) as error:
+                log.error("%s", error)
+                await asyncio.sleep_ms(_RETRY_MS)
+        for service in services:
+            self.serve(service)
+        keeper = asyncio.create_task(self._keep_lease())
+        self._pump.start()
         try:
             while True:
-                try:
-                    self.start()
-                    break
-                except (OSError, RuntimeError) as error:
-                    log.error("%s", error)
-                    await asyncio.sleep_ms(_RETRY_MS)
-            for service in services:
-                self.serve(service)
-            while True:
-                await asyncio.sleep_ms(_LEASE_CHECK_MS)
-                self.network.maintain()
+                await self._pump.readable()
         finally:
+            self._pump.stop()
+            keeper.cancel()
             self.net.stop()
-            self._idle.remove()
+
+    async def _keep_lease(self):
+        while self.network.dynamic:
+            await asyncio.sleep_ms(_LEASE_CHECK_MS)
+            self.network.maintain()
 
 
 __all__ = ("Board", "Service", "constants", "unique_mac")

@@ -21,13 +21,17 @@ ROOM_POLL_MS = const(2)  # look for room in a full transmit memory this often
 CHUNK = const(2048)  # most bytes handed to a protocol at once: the receive memory of a socket
 WRITE_QUEUE = const(4096)  # a protocol that writes on after pause_writing is cut off here
 ROUNDS = const(16)  # of serving sockets before other tasks get a turn
-LISTENERS = const(2)  # armed at once per service, while it has room: accepting leaves no moment without one
 WINDOW_KEEP = const(2048 - 1460)  # bytes read but not yet released: the peer's window stays at least one MSS
 
 _SMALL = const(64)  # views up to this many bytes are made once and kept
 
-ETIMEDOUT = const(110)
-ECONNRESET = const(104)
+
+def _reset_by_peer():
+    return OSError(104, "ECONNRESET")
+
+
+def _timed_out():
+    return OSError(110, "ETIMEDOUT")
 
 
 def _low():
@@ -167,7 +171,7 @@ class Net:
             self._mask |= 1 << endpoint.number
         self._services = []
         self._again = 0  # sockets to serve without waiting for an interrupt
-        self._waiting = 0  # sockets whose writer waits for room: acknowledgements do not interrupt
+        self.waiting = 0  # sockets whose writer waits for room: acknowledgements do not interrupt
         self._buffer = bytearray(CHUNK)
         self._views = [None] * (_SMALL + 1)
         self._view = memoryview(self._buffer)
@@ -199,7 +203,7 @@ class Net:
 
     def wait_for_room(self, bit, wanted):
         """Look at the socket of `bit` every ROOM_POLL_MS, or no longer."""
-        self._waiting = self._waiting | bit if wanted else self._waiting & ~bit
+        self.waiting = self.waiting | bit if wanted else self.waiting & ~bit
 
     def wake(self, bits):
         """Serve the sockets in the mask `bits` in the next round, interrupt or not."""
@@ -210,13 +214,13 @@ class Net:
         if self._again:
             return 0
         left = TICK_MS - ticks_diff(ticks_ms(), self._last_tick)
-        if self._waiting and left > ROOM_POLL_MS:
+        if self.waiting and left > ROOM_POLL_MS:
             return ROOM_POLL_MS
         return max(0, left)
 
     def turn(self):
         """Everything that is due: housekeeping, then sockets. Returns the rounds of sockets with work."""
-        self._again |= self._waiting
+        self._again |= self.waiting
         self.tick()
         return self.poll()
 
@@ -271,7 +275,7 @@ class Net:
                 self._finish(transport, endpoint)
         except ChipError as error:
             if endpoint.state() == R.CLOSED:
-                error = OSError(ECONNRESET)
+                error = _reset_by_peer()
             else:
                 log.error("%s", error)
                 endpoint.close()
@@ -308,7 +312,7 @@ class Net:
         if state == R.CLOSED:
             timeout = events >> 8 & R.I_TIMEOUT
             closed = transport._fin_sent and not timeout
-            self._lost(transport, None if closed else OSError(ETIMEDOUT if timeout else ECONNRESET))
+            self._lost(transport, None if closed else _timed_out() if timeout else _reset_by_peer())
         elif state == R.CLOSE_WAIT and not transport._eof and unread == 0:
             transport._eof = True
             if not transport.protocol.eof_received():
@@ -341,7 +345,7 @@ class Net:
         endpoint.owner = None
         transport._closing = True
         transport._queue = None
-        self._waiting &= ~transport._bit
+        self.waiting &= ~transport._bit
         transport.service.open -= 1
         try:
             if transport.protocol is not None:
@@ -383,16 +387,32 @@ class Net:
             self._bug(transport, bug)
 
     def _arm(self):
-        """Give every service with room for more connections its listeners, as far as free sockets go."""
-        for wanted in range(1, LISTENERS + 1):
+        """Turn free sockets into listeners: one for each service with room, then more, as far as they go.
+
+        The chip has no backlog: as many clients as there are listeners may connect at the same moment.
+        """
+        for wanted in range(1, R.SOCKETS + 1):
             for service in self._services:
                 if service.armed < wanted and service.open + service.armed < service.connections:
-                    for endpoint in self._endpoints:
-                        if endpoint.owner is None:
-                            endpoint.owner = service
-                            service.armed += 1
-                            endpoint.listen(service.port)
-                            break
+                    endpoint = self._free_endpoint(service)
+                    if endpoint is not None:
+                        endpoint.owner = service
+                        service.armed += 1
+                        endpoint.listen(service.port)
+
+    def _free_endpoint(self, service):
+        """A socket without owner; for a service without listener, one of another service's spare listeners."""
+        for endpoint in self._endpoints:
+            if endpoint.owner is None:
+                return endpoint
+        if service.armed == 0:
+            for endpoint in self._endpoints:
+                owner = endpoint.owner
+                if not isinstance(owner, Transport) and owner.armed > 1:
+                    if endpoint.state() == R.LISTENING:
+                        owner.armed -= 1
+                        return endpoint
+        return None
 
     # Housekeeping
 

@@ -207,5 +207,16 @@ def test_nothing_is_asked_of_the_chip_while_nothing_happens(board):
     board.run(1.0)
     frames = board.model.frames
     board.run(10.0)
-    # two listeners looked at ten times a second, the PHY twice
-    assert board.model.frames - frames <= 10 * (2 * 10 + 2) + 5
+    # three listeners looked at ten times a second, the PHY twice
+    assert board.model.frames - frames <= 10 * (3 * 10 + 2) + 5
+
+
+def test_a_service_without_a_listener_gets_a_spare_one(log):
+    first = Service("first", lambda: Echo(log), PORT, connections=7)
+    second = Service("second", lambda: Echo(log), PORT + 2, connections=2)
+    board = InProcessBoard(first, second)
+    for port in (PORT + 2, PORT, PORT, PORT, PORT + 2):
+        peer = Peer(board, port)
+        peer.send(b"hello")
+        assert peer.expect(5) == b"hello"
+    assert (first.open, second.open) == (3, 2)

@@ -104,16 +104,16 @@ class ModbusProtocol:
         self._rest = None
         self._held = 0
 
-    @micropython.native
+    @micropython.viper
     def data_received(self, data):
+        n = int(len(data))
         at = 0
-        n = len(data)
         if self._held:
-            at = self._complete(data, n)
+            at = int(self._complete(data, n))
             if self._paused:
-                self._rest = bytes(data[at:])
+                self._keep(data, at, n)
                 return
-        self._answer(data, at, n)
+        _serve(self, data, at, n)
 
     def eof_received(self):
         """Whatever is complete has been answered, or will be by resume_writing; an incomplete ADU is dropped."""
@@ -129,38 +129,12 @@ class ModbusProtocol:
         rest = self._rest
         if rest:
             self._rest = None
-            self._answer(rest, 0, len(rest))
+            _serve(self, rest, 0, len(rest))
         if not self._paused:
             if self._eof:
                 self._transport.close()
             else:
                 self._transport.resume_reading()
-
-    @micropython.native
-    def _answer(self, data, at, n):
-        """Answer the ADUs in data[at:n] and keep the beginning of the last; or keep all from a pause on."""
-        server = self._server
-        tally = server.tally
-        produced = OUT
-        broken = False
-        while produced > OUT - MAX_ADU:
-            try:
-                at = answer(data, at, n, server.bank, server.out, OUT, tally)
-            except FrameError:
-                broken = True
-            produced = tally[PRODUCED]
-            if produced:
-                views = server.views
-                self._write(views[produced] if produced in views else server.view(produced))
-            if broken:
-                self._broken()
-                return
-            if self._paused:
-                self._rest = bytes(data[at:n])
-                return
-        if at < n:
-            self._held = n - at
-            copy(self._part, 0, data, at, n - at)
 
     def _complete(self, data, n):
         """Answer the ADU in _part when data[:n] completes it. Returns how much of data is used up."""
@@ -173,7 +147,7 @@ class ModbusProtocol:
                 size = frame_length(part, 0, MAX_ADU)
             while at < n and held < size:
                 take = min(size - held, n - at)
-                copy(part, held, data, at, take)
+                copy(held, at, part, data, take)
                 held += take
                 at += take
                 if held == PREFIX:
@@ -185,8 +159,16 @@ class ModbusProtocol:
             self._held = held
         else:
             self._held = 0
-            self._answer(part, 0, size)
+            _serve(self, part, 0, size)
         return at
+
+    def _keep(self, data, at, n):
+        """data[at:n] cannot be answered now: it waits for resume_writing, or for the rest of its ADU."""
+        if self._paused:
+            self._rest = bytes(data[at:n])
+        else:
+            self._held = n - at
+            copy(0, at, self._part, data, n - at)
 
     def _broken(self):
         """The stream cannot be cut any more."""
@@ -194,3 +176,29 @@ class ModbusProtocol:
         log.debug("modbus: %s: stream out of step, closed", self._transport.get_extra_info("peername"))
         self._held = 0
         self._transport.close()
+
+
+@micropython.viper
+def _serve(protocol, data, at: int, n: int):
+    """Answer the ADUs in data[at:n]; keep the beginning of the last one, or everything that a pause leaves over."""
+    server = protocol._server
+    tally = server.tally
+    broken = False
+    while at < n:
+        try:
+            at = int(answer(data, at, n, server.bank, server.out, OUT, tally))
+        except FrameError:
+            broken = True
+        produced = tally[PRODUCED]
+        if produced:
+            try:
+                view = server.views[produced]
+            except KeyError:
+                view = server.view(produced)
+            protocol._write(view)
+        if broken:
+            protocol._broken()
+            return
+        if protocol._paused or not produced:
+            protocol._keep(data, at, n)
+            return

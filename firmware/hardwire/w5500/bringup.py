@@ -83,6 +83,11 @@ class Network:
         keys = ("address", "netmask", "gateway", "dns")
         self._driver.ifconfig = tuple(ip_bytes(settings[key]) for key in keys)
 
+    @property
+    def dynamic(self):
+        """True if the address comes from DHCP and needs `maintain`."""
+        return self._driver is not None
+
     def lease(self):
         """Ask for an address if the settings say so; the static one stays when nobody answers. Returns success."""
         if self._driver is None:

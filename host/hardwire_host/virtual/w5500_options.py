@@ -1,0 +1,41 @@
+"""What the chip model lets its owner choose: the datasheet's open points, and faults to inject.
+
+In: nothing. Out: `Options`, immutable; the chip takes a changed copy (`dataclasses.replace`) at any time.
+"""
+
+from dataclasses import dataclass
+
+from hardwire.w5500 import regs as R
+
+CS_HIGH_NS = 30  # shortest pause between two SPI frames (5.5.3)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What no source settles, and faults to inject. Replace `chip.options` at any time."""
+
+    # Open points of the chip page, with the choice made
+    imr_gates_ir: bool = (
+        False  # a bit masked in Sn_IMR does not even appear in Sn_IR (datasheet; not so in practice)
+    )
+    recv_again: bool = False  # RECV is raised again when data remains after the RECV command
+    ir_on_reset: int = R.I_DISCON  # Sn_IR bits when the peer resets an established connection
+    ir_on_idle_discon: int = 0  # Sn_IR bits after DISCON without a connection
+    mode_in_burst: bool = True  # OPEN in the same SPI frame as Sn_MR sees the new mode
+    close_clears_port: bool = False  # Sn_PORT does not survive CLOSE
+    highest_listener: bool = (
+        False  # of several listeners on a port the highest takes the SYN, else the lowest
+    )
+    intn_high_on_clear: bool = True  # clearing one of several interrupts lifts INTn for the INTLEVEL time
+    macraw_shares: bool = False  # MACRAW also gets the frames of other open sockets
+    cr_busy_ns: int = 0  # a command is taken after this; one SPI byte takes longer than a real chip needs
+
+    # Knobs that catch drivers at assumptions
+    start_pointer: int | None = 0  # the four pointers after connect, accept or OPEN; None: random
+    version_delay_ns: int = 0  # VERSIONR reads 0 for so long after a reset
+    torn_reads: float = 0.0  # chance that a 16-bit size read across its last growth has the old high byte
+    stuck_cr: float = 0.0  # chance that a command stays in Sn_CR and does nothing
+    spi_errors: float = 0.0  # chance of a flipped bit, per byte and direction
+    cs_high_ns: int = (
+        CS_HIGH_NS  # a shorter pause between frames is counted; 0 where CS edges have no true time
+    )

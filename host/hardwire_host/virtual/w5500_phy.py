@@ -1,0 +1,74 @@
+"""The chip's PHY: the cable on one side, the MAC on the other, PHYCFGR in the middle.
+
+In: frames from the segment's port, writes to PHYCFGR. Out: frames while the PHY is up, the value of PHYCFGR.
+Auto-negotiation takes no time here. Source: datasheet 4.1, PHYCFGR.
+"""
+
+from collections.abc import Callable
+
+from hardwire.w5500 import regs as R
+
+_ALL_CAPABLE = 0b111
+_POWER_DOWN = 0b110
+_MODES = {  # OPMDC: DPX and SPD once the link is up
+    0b000: 0,
+    0b001: R.PHY_DPX,
+    0b010: R.PHY_SPD,
+    0b011: R.PHY_SPD | R.PHY_DPX,
+    0b100: R.PHY_SPD,
+    0b101: R.PHY_SPD | R.PHY_DPX,  # "not used"
+    _ALL_CAPABLE: R.PHY_SPD | R.PHY_DPX,
+}
+_WRITABLE = R.PHY_RST | R.PHY_OPMD | R.PHY_OPMDC
+_RESET = R.PHY_RST | R.PHY_OPMDC
+
+
+class Phy:
+    """Frames pass, and the link is up, while a cable is in and the PHY is neither in reset nor powered down.
+
+    To the engine it looks like the segment's port: `send`, `receive`, `link`, `on_link`.
+    """
+
+    def __init__(self, port, changed: Callable[[int], None]) -> None:
+        """`changed(value)` is called with each new value of PHYCFGR."""
+        self._port = port
+        self._changed = changed
+        self._setting = _RESET
+        self._enabled = True
+        self.receive: Callable[[bytes], None] | None = None
+        self.on_link: Callable[[bool], None] | None = None
+        port.receive = self._receive
+        port.on_link = lambda up: self._update()
+
+    @property
+    def link(self) -> bool:
+        """PHYCFGR LNK."""
+        return self._enabled and self._port.link
+
+    def reset(self) -> None:
+        """The chip was reset."""
+        self.configure(_RESET)
+
+    def configure(self, value: int) -> None:
+        """PHYCFGR was written."""
+        self._setting = value & _WRITABLE
+        self._enabled = bool(value & R.PHY_RST) and self._mode() != _POWER_DOWN
+        self._update()
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame without FCS; while the PHY is disabled it is lost."""
+        if self._enabled:
+            self._port.send(frame)
+
+    def _receive(self, frame: bytes) -> None:
+        if self._enabled and self.receive is not None:
+            self.receive(frame)
+
+    def _mode(self) -> int:
+        return (self._setting & R.PHY_OPMDC) >> 3 if self._setting & R.PHY_OPMD else _ALL_CAPABLE
+
+    def _update(self) -> None:
+        link = self.link
+        self._changed(self._setting | (R.PHY_LNK | _MODES[self._mode()] if link else 0))
+        if self.on_link is not None:
+            self.on_link(link)
