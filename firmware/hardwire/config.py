@@ -126,7 +126,7 @@ SCHEMA = {
     },
     "services": {
         # connections: most at once, 0 = off. idle_s: a silent connection is closed after this, 0 = never.
-        "modbus": {"port": (502, _port), "connections": (4, _connections), "idle_s": (0, _seconds)},
+        "modbus": {"port": (502, _port), "connections": (6, _connections), "idle_s": (0, _seconds)},
     },
 }
 

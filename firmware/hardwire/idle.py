@@ -12,7 +12,8 @@ import io
 from machine import Pin, Timer
 
 from .compat import const, micropython, ticks_diff, ticks_ms
-from .net import ROOM_POLL_MS, TICK_MS
+from .net import ROOM_POLL_MS
+from .transport import TICK_MS
 
 _POLL = const(3)  # MP_STREAM_POLL
 _POLLIN = const(1)
@@ -52,8 +53,13 @@ class Pump(io.IOBase):
             return 0
         net = self._net
         intn = self._intn
-        while not intn() or not net.due():
-            net.turn()
+        while True:
+            if not intn():
+                net.poll()  # before housekeeping: somebody waits for an answer
+            elif not net.due():
+                net.turn()
+            else:
+                break
             task = asyncio.core._task_queue.peek()
             if task and ticks_diff(task.ph_key, ticks_ms()) <= 0:
                 return flags & _POLLIN

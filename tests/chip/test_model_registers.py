@@ -273,6 +273,8 @@ def test_version_register_can_be_late():
     host.chip.options = Options(version_delay_ns=3_000_000)
     assert host.common(R.VERSIONR) == 4
     host.set_common(R.MR, R.MR_RST)
+    host.run(2)
+    host.set_common(R.MR, R.MR_RST)  # starts the delay again
     host.run(2.999)
     assert host.common(R.VERSIONR) == 0
     host.run(0.001)
@@ -329,6 +331,15 @@ def test_command_register_can_be_busy():
     assert (host.get(0, R.SN_CR), host.state()) == (0, R.INIT)
 
 
+def test_reset_cancels_a_command_that_was_not_taken():
+    host = Host(cr_busy_ns=800)
+    host.set(0, R.SN_MR, R.P_TCP)
+    host.command(0, R.OPEN)
+    host.set_common(R.MR, R.MR_RST)
+    host.run(1)
+    assert (host.get(0, R.SN_CR), host.state()) == (0, R.CLOSED)
+
+
 def test_command_can_stick_until_another_try():
     host = Host(stuck_cr=1.0)
     host.set(0, R.SN_MR, R.P_TCP)
@@ -368,6 +379,31 @@ def test_open(sn, mode, state, errors, missing):
     assert host.state(sn) == state
     assert host.chip.guest_errors == errors
     assert host.chip.unimplemented == missing
+
+
+@pytest.mark.parametrize(
+    ("setting", "missing"),
+    [
+        ((R.SN_TOS, 0x10), "Sn_TOS"),
+        ((R.SN_TTL, 5), "Sn_TTL"),
+        ((R.SN_FRAG, 0), "Sn_FRAG"),
+    ],
+)
+def test_stored_only_is_counted_when_it_would_matter(setting, missing):
+    host = Host()
+    host.set(0, *setting)
+    assert not host.chip.unimplemented
+    host.open(0, R.P_TCP, 1)
+    assert host.chip.unimplemented == {missing: 1}
+
+
+@pytest.mark.parametrize(("bit", "missing"), [(R.MR_PPPOE, "PPPoE"), (R.MR_FARP, "FARP")])
+def test_missing_mode_bits_are_counted_when_a_socket_opens(bit, missing):
+    host = Host()
+    host.set_common(R.MR, bit)
+    assert not host.chip.unimplemented
+    host.open(0, R.P_UDP, 1)
+    assert host.chip.unimplemented == {missing: 1}
 
 
 NAMES = {

@@ -129,10 +129,24 @@ def test_memory_wraps_at_its_size_inside_one_burst(kb, start):
 
 def test_memory_of_size_0_reads_zero():
     host = Host()
-    host.set(5, R.SN_TXBUF_SIZE, 0)
-    host.write(R.TX + 5 * R.SOCKET_STEP, 0, b"abc")
-    assert host.read(R.TX + 5 * R.SOCKET_STEP, 0, 3) == bytes(3)
-    assert host.chip.guest_errors["access to a memory of size 0"] == 2
+    host.write(R.SOCKET + 5 * R.SOCKET_STEP, R.SN_RXBUF_SIZE, bytes(2))
+    for block in (R.TX, R.RX):
+        host.write(block + 5 * R.SOCKET_STEP, 0, b"abc")
+        assert host.read(block + 5 * R.SOCKET_STEP, 0, 3) == bytes(3)
+    assert host.chip.guest_errors["access to a memory of size 0"] == 3
+
+
+def test_burst_longer_than_the_memory_is_counted():
+    host = Host()
+    host.write(R.TX, 0, bytes(2049))
+    assert host.chip.guest_errors == {"burst longer than the memory": 1}
+
+
+def test_receive_memory_is_writable_but_nobody_should():
+    host = Host()
+    host.write(R.RX, 0x7FF, b"ab")
+    assert host.read(R.RX, 0x7FF, 2) == b"ab"
+    assert host.chip.guest_errors == {"write to receive memory": 1}
 
 
 # Frames that reach deep: mostly valid blocks and addresses, all lengths.

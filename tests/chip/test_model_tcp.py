@@ -61,6 +61,14 @@ def test_connect():
     assert peer.is_established
 
 
+@pytest.mark.parametrize(("ip", "port"), [(bytes(4), 7), (bytes((255,) * 4), 7), (PC_IP, 0)])
+def test_connect_to_nowhere_ends_and_is_counted(ip, port):
+    host = Host()
+    host.connect(0, 5001, ip, port)
+    assert host.chip.guest_errors == {"CONNECT to nowhere": 1}
+    host.until_state(R.CLOSED)
+
+
 def test_connect_refused():
     host = Host()
     host.connect(0, 5001, PC_IP, 7)
@@ -237,6 +245,21 @@ def test_send():
     assert not host.chip.guest_errors
 
 
+@pytest.mark.parametrize(
+    ("mssr", "sizes"), [(0, [1460, 540]), (536, [536, 536, 536, 392]), (9000, [1460, 540])]
+)
+def test_mssr_limits_the_segment(mssr, sizes):
+    host = Host()
+    host.set(0, R.SN_MSSR, mssr, 2)
+    host.listen(0, PORT)
+    peer = dial(host, PORT)
+    frames = host.record()
+    host.send(0, bytes(2000))
+    host.run(50)
+    assert len(peer.data) == 2000
+    assert [len(frame) - 54 for _, frame in frames if "P" in tcp_flags(frame)] == sizes
+
+
 def test_sendok_does_not_wait_for_the_acknowledgement_but_tx_fsr_does():
     host, peer = connected()
     deaf(host)
@@ -262,6 +285,12 @@ def test_sendok_waits_for_the_peers_window():
         host.run(20_000)
     got += peer.take()
     assert got == data
+    assert host.ir() == R.I_SENDOK
+
+
+def test_empty_send_is_done_at_once():
+    host, _ = connected()
+    host.command(0, R.SEND)
     assert host.ir() == R.I_SENDOK
 
 
@@ -450,7 +479,7 @@ def test_silent_end(how):
         assert host.ir() & ~R.I_SENDOK == 0
         peer.tcb.send(b"are you there?")
         host.run(100)
-        assert [tcp_flags(frame) for _, frame in frames if is_tcp(frame)][0].startswith("R")
+        assert next(tcp_flags(frame) for _, frame in frames if is_tcp(frame)).startswith("R")
         assert peer.reason == "reset"
 
 

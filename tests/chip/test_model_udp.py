@@ -167,6 +167,15 @@ def test_send_to_nobody_times_out_and_stays_open(rtr, rcr, seconds):
     assert [datagram[3] for datagram in got] == [b"next"]
 
 
+def test_second_send_while_arp_runs_is_not_taken():
+    host = udp_host()
+    host.aim(0, ABSENT_IP, 7)
+    host.send(0, b"one")
+    host.send(0, b"two")
+    assert host.chip.guest_errors == {"SEND before SENDOK": 1}
+    host.until(lambda: host.ir() == R.I_TIMEOUT)
+
+
 def test_send_mac_needs_no_arp():
     host = udp_host()
     frames = host.record()
@@ -187,6 +196,25 @@ def test_close_drops_a_send_that_waits_for_arp():
     host.run(5000)
     assert host.ir() == 0
     assert host.free() == 2048
+
+
+@pytest.mark.parametrize(("mssr", "sizes"), [(0, [1000]), (1472, [1000]), (400, [400, 400, 200])])
+def test_mssr_limits_the_datagram(mssr, sizes):
+    host = Host()
+    host.set(0, R.SN_MSSR, mssr, 2)
+    host.open(0, R.P_UDP, 5000)
+    got = collect(host, 7)
+    host.aim(0, PC_IP, 7)
+    host.send(0, bytes(1000))
+    host.run(50)
+    assert [len(datagram[3]) for datagram in got] == sizes
+
+
+def test_missing_and_doubtful_uses_are_counted():
+    host = udp_host(R.MR_MULTI)
+    host.open(1, R.P_UDP, 5000)
+    assert host.chip.unimplemented == {"IGMP": 1}
+    assert host.chip.guest_errors == {"two UDP sockets on one port": 1}
 
 
 @pytest.mark.parametrize("command", [R.CONNECT, R.LISTEN])
@@ -281,6 +309,15 @@ def test_macraw_receives_with_a_length_that_counts_itself():
     assert host.waiting() == 62 + 1516
     assert host.recv(0, 62) == b"\x00\x3e" + frame
     assert host.recv(0, 2) == b"\x05\xec"
+
+
+@pytest.mark.parametrize("size", [14, 23, 34, 37, 60])
+def test_macraw_takes_malformed_ip_as_it_is(size):
+    host = macraw_host()
+    frame = (CHIP_MAC + PC_MAC + bytes.fromhex("08004f000014000000004006")).ljust(60, b"\0")[:size]
+    host.pc_port.send(frame)
+    host.run(50)
+    assert host.recv(0) == b"\x00\x3e" + frame.ljust(60, b"\0")
 
 
 def test_macraw_drops_whole_frames_without_room():

@@ -5,7 +5,8 @@ import errno
 import pytest
 from peers import Peer
 
-from hardwire.net import CHUNK, CLOSE_TICKS, STALL_TICKS, TICK_MS, WRITE_QUEUE, Service
+from hardwire.net import Service
+from hardwire.transport import CHUNK, CLOSE_TICKS, STALL_TICKS, TICK_MS, WRITE_QUEUE
 from hardwire_host.virtual.inprocess import InProcessBoard
 
 PORT = 7

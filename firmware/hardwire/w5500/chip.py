@@ -14,9 +14,7 @@ _VERSION_WAIT_MS = 200  # some chips answer 0 for a while after reset
 _SNAPSHOT_TRIES = 4  # a snapshot is torn only while a segment arrives; four in a row means a broken bus
 
 _OPEN_TCP = bytes((R.P_TCP | R.MR_ND, R.OPEN))  # written as one burst: Sn_MR, then Sn_CR
-_OPEN = bytes((R.OPEN,))
 _LISTEN = bytes((R.LISTEN,))
-_CONNECT = bytes((R.CONNECT,))
 _DISCON = bytes((R.DISCON,))
 _CLOSE = bytes((R.CLOSE,))
 _SEND = bytes((R.SEND,))
@@ -46,10 +44,11 @@ class BrokenBus(ChipError):
 
 
 class Endpoint:
-    """One hardware socket. `received` bytes wait unread, `free` bytes fit into its transmit memory."""
+    """One hardware socket: commands, pointers, bytes."""
 
     def __init__(self, bus, number):
-        self.bus = bus
+        self._read = bus.read
+        self._write = bus.write
         self.number = number
         self.regs = R.SOCKET + number * R.SOCKET_STEP
         self.tx = R.TX + number * R.SOCKET_STEP
@@ -57,9 +56,9 @@ class Endpoint:
         self.free = 0  # lower bound; the last snapshot less what was written since
         self.busy = False  # the last SEND had not ended at the last snapshot
         self.unsent = False  # bytes in transmit memory that no SEND has named yet
+        self.kept = 0  # bytes read since the last RECV: still in the chip's count
         self.owner = None  # who gets the events: net.py's listener or connection
         self._rx_rd = 0  # next byte to read
-        self._kept = 0  # bytes read since the last RECV: still in the chip's count
         self._tx_wr = 0  # next byte to write
         self._tx_sent = 0  # what the last SEND went up to
         self._two = bytearray(2)
@@ -71,61 +70,57 @@ class Endpoint:
         two = self._two
         two[0] = value >> 8
         two[1] = value & 0xFF
-        self.bus.write(self.regs, address, two)
+        self._write(self.regs, address, two)
 
     def listen(self, port):
         """Arm the socket as a TCP listener on `port`, whatever it was before."""
-        bus = self.bus
+        write = self._write
         regs = self.regs
-        bus.write(regs, R.SN_CR, _CLOSE)
-        bus.write(regs, R.SN_IR, _ALL)
+        write(regs, R.SN_CR, _CLOSE)
+        write(regs, R.SN_IR, _ALL)
         self._set16(R.SN_PORT, port)
-        bus.write(regs, R.SN_IMR, _IMR_QUIET)
+        write(regs, R.SN_IMR, _IMR_QUIET)
         self._sending = False
-        bus.write(regs, R.SN_MR, _OPEN_TCP)
-        bus.write(regs, R.SN_CR, _LISTEN)
+        write(regs, R.SN_MR, _OPEN_TCP)
+        write(regs, R.SN_CR, _LISTEN)
 
     def close(self):
         """Drop the connection at once and silently (datasheet, Sn_CR CLOSE)."""
-        self.bus.write(self.regs, R.SN_CR, _CLOSE)
-        self.bus.write(self.regs, R.SN_IR, _ALL)
+        self._write(self.regs, R.SN_CR, _CLOSE)
+        self._write(self.regs, R.SN_IR, _ALL)
 
     def disconnect(self):
         """Send FIN after what has been sent; the chip goes on by itself and ends in CLOSED."""
-        self.bus.write(self.regs, R.SN_CR, _DISCON)
+        self._write(self.regs, R.SN_CR, _DISCON)
 
     def events(self):
         """Read and clear what happened. Returns (Sn_IR << 8 | Sn_SR)."""
         two = self._two
-        bus = self.bus
-        bus.read(self.regs, R.SN_IR, two)
+        self._read(self.regs, R.SN_IR, two)
         value = two[0] << 8 | two[1]
         if two[0]:
-            bus.write(self.regs, R.SN_IR, two[:1])
+            self._write(self.regs, R.SN_IR, two[:1])
         return value
 
     def state(self):
         """Sn_SR."""
         two = self._two
-        self.bus.read(self.regs, R.SN_IR, two)
+        self._read(self.regs, R.SN_IR, two)
         return two[1]
 
     def connected(self):
         """Take over a connection just made: pointers from the chip. Returns the peer, (4 bytes, port)."""
         snapshot = self._snapshot
-        for _ in range(_SNAPSHOT_TRIES):
-            self.bus.read(self.regs, R.SN_TX_FSR, snapshot)
-            self._rx_rd = snapshot[8] << 8 | snapshot[9]
-            self._tx_wr = self._tx_sent = snapshot[4] << 8 | snapshot[5]
-            if _check(snapshot, self._rx_rd, self._tx_wr):
-                break
-        else:
-            raise BrokenBus("socket %d: registers contradict each other" % self.number)
-        self._kept = 0
+        self._read(self.regs, R.SN_TX_FSR, snapshot)
+        self._rx_rd = snapshot[8] << 8 | snapshot[9]
+        self._tx_wr = self._tx_sent = snapshot[4] << 8 | snapshot[5]
+        if not _check(snapshot, self._rx_rd, self._tx_wr):
+            self._look_again(self._rx_rd, self._tx_wr)
+        self.kept = 0
         self.free = snapshot[0] << 8 | snapshot[1]
         self.busy = self.unsent = False
         peer = bytearray(6)
-        self.bus.read(self.regs, R.SN_DIPR, peer)
+        self._read(self.regs, R.SN_DIPR, peer)
         return bytes(peer[:4]), peer[4] << 8 | peer[5]
 
     @micropython.native
@@ -135,43 +130,45 @@ class Endpoint:
         Sixteen-bit counts may be torn while a segment arrives (datasheet, Sn_RX_RSR), so the burst is checked
         against itself and against the pointers kept here. Raises BrokenBus when it never agrees.
         """
-        bus = self.bus
         snapshot = self._snapshot
-        bus.write(self.regs, R.SN_IR, _IR_DATA)
-        for _ in range(_SNAPSHOT_TRIES):
-            bus.read(self.regs, R.SN_TX_FSR, snapshot)
-            if _check(snapshot, self._rx_rd - self._kept & 0xFFFF, self._tx_sent):
-                break
-        else:
-            raise BrokenBus("socket %d: registers contradict each other" % self.number)
+        kept = self.kept
+        self._write(self.regs, R.SN_IR, _IR_DATA)
+        self._read(self.regs, R.SN_TX_FSR, snapshot)
+        if not _check(snapshot, self._rx_rd - kept & 0xFFFF, self._tx_sent):
+            self._look_again(self._rx_rd - kept & 0xFFFF, self._tx_sent)
         free = snapshot[0] << 8 | snapshot[1]
         if self.unsent:
             free -= self._tx_wr - self._tx_sent & 0xFFFF
         self.free = free
         self.busy = snapshot[3] != snapshot[5] or snapshot[2] != snapshot[4]
-        return (snapshot[6] << 8 | snapshot[7]) - self._kept
+        return (snapshot[6] << 8 | snapshot[7]) - kept
+
+    def _look_again(self, rx_rd, tx_wr):
+        for _ in range(_SNAPSHOT_TRIES):
+            self._read(self.regs, R.SN_TX_FSR, self._snapshot)
+            if _check(self._snapshot, rx_rd, tx_wr):
+                return
+        raise BrokenBus("socket %d: registers contradict each other" % self.number)
 
     @micropython.native
     def read(self, buffer):
         """Fill `buffer` with the next bytes received: at most what `update` counted."""
-        self.bus.read(self.rx, self._rx_rd, buffer)
+        self._read(self.rx, self._rx_rd, buffer)
         n = len(buffer)
         self._rx_rd = self._rx_rd + n & 0xFFFF
-        self._kept += n
+        self.kept += n
 
-    @micropython.native
-    def release(self, keep):
-        """Give the memory of bytes read back to the peer's window, once more than `keep` bytes are owed."""
-        if self._kept > keep:
-            self._kept = 0
-            self._set16(R.SN_RX_RD, self._rx_rd)
-            self.bus.write(self.regs, R.SN_CR, _RECV)
+    def release(self):
+        """Give the memory of the `kept` bytes back to the peer's window."""
+        self.kept = 0
+        self._set16(R.SN_RX_RD, self._rx_rd)
+        self._write(self.regs, R.SN_CR, _RECV)
 
     @micropython.native
     def write(self, buffer):
         """Copy `buffer` (at most `free` bytes) into transmit memory; `send` puts it on the wire."""
         n = len(buffer)
-        self.bus.write(self.tx, self._tx_wr, buffer)
+        self._write(self.tx, self._tx_wr, buffer)
         self._tx_wr = self._tx_wr + n & 0xFFFF
         self.free -= n
         self.unsent = True
@@ -180,7 +177,7 @@ class Endpoint:
         """Interrupt when the SEND under way has ended."""
         if not self._sending:
             self._sending = True
-            self.bus.write(self.regs, R.SN_IMR, _IMR_SENDING)
+            self._write(self.regs, R.SN_IMR, _IMR_SENDING)
 
     @micropython.native
     def send(self):
@@ -190,9 +187,9 @@ class Endpoint:
             return
         if self._sending:
             self._sending = False
-            self.bus.write(self.regs, R.SN_IMR, _IMR_QUIET)
+            self._write(self.regs, R.SN_IMR, _IMR_QUIET)
         self._set16(R.SN_TX_WR, self._tx_wr)
-        self.bus.write(self.regs, R.SN_CR, _SEND)
+        self._write(self.regs, R.SN_CR, _SEND)
         self._tx_sent = self._tx_wr
         self.busy = True
         self.unsent = False

@@ -1,0 +1,145 @@
+"""The command `hardwire`: the table of commands, and what happens to their errors.
+
+In: the command line. Out: data on stdout, words on stderr, an exit code of errors.py. Never: a traceback for
+anything but a bug, an import of a command that was not asked for.
+"""
+
+import os
+import sys
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from ..errors import FAILED, INTERRUPTED, OK, HardwireError
+from .common import Command, Group, Output, os_error, usage_error
+
+# words, module in this folder, function in it, one line for the list
+COMMANDS = (
+    ("doctor", "doctor", "doctor", "Check PC, board, chip, link and services."),
+    ("deploy", "deploy", "deploy", "Put the firmware on a board: stage, verify, switch, restart."),
+    ("modbus read", "modbus", "read", "Read coils, discrete inputs, holding or input registers."),
+    ("modbus write", "modbus", "write", "Write coils or holding registers."),
+    ("modbus identify", "modbus", "identify", "Ask a Modbus server what it is."),
+    ("virtual up", "virtual", "up", "Start a virtual board."),
+    ("virtual status", "virtual", "status", "Show the virtual boards that run."),
+    ("virtual down", "virtual", "down", "Stop a virtual board."),
+    ("bench", "bench", "bench", "Measure the firmware on the virtual board, next to the stock library."),
+)
+GROUPS = {
+    "modbus": "Talk to a Modbus-TCP server, ours or any other.",
+    "virtual": "Run boards that need no hardware.",
+}
+EXAMPLES = (
+    "hardwire virtual up --detach             a board without hardware",
+    "hardwire modbus read holding 0 10        ten holding registers of the one board there is",
+    "hardwire modbus write coil 0 on          its LED",
+    "hardwire doctor --host 192.168.77.20     what works and what does not",
+    "hardwire deploy --port /dev/ttyACM0      put the firmware on a real board",
+)
+
+
+class Table(Group):
+    """A group: the rows of COMMANDS that start with `words`. A row's module is imported when it is used."""
+
+    def __init__(self, words: str = "", **settings: Any) -> None:
+        super().__init__(**settings)
+        self._words = words
+
+    def _rows(self) -> dict[str, tuple[str, str, str] | None]:
+        rows = {}
+        for words, module, function, line in COMMANDS:
+            before, _, name = words.rpartition(" ")
+            if before == self._words:
+                rows[name] = (module, function, line)
+            elif not self._words:
+                rows[before] = None  # a group
+        return rows
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._rows())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        rows = self._rows()
+        if cmd_name not in rows:
+            return None
+        if rows[cmd_name] is None:
+            group = Table(cmd_name, name=cmd_name, help=GROUPS[cmd_name])
+            group.share(target=False, examples=())
+            return group
+        module, function, _ = rows[cmd_name]
+        found: Command = getattr(import_module(f".{module}", __name__), function)
+        found.name = cmd_name
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = self._rows()
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, rows[name][2] if rows[name] else GROUPS[name]) for name in rows])
+
+
+def _root() -> Table:
+    root = Table(
+        name="hardwire",
+        help="MicroPython boards with a W5500: deploy, talk to, check, and run them without hardware.",
+        invoke_without_command=True,
+        callback=_first_screen,
+    )
+    root.params.append(
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_version,
+            help="Show the version.",
+        )
+    )
+    root.share(target=True, examples=EXAMPLES)
+    return root
+
+
+@click.pass_context
+def _first_screen(ctx: click.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        ctx.obj.result({"commands": [row[0] for row in COMMANDS]}, ctx.get_help())
+
+
+def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        ctx.obj.result({"version": version("hardwire")}, f"hardwire {version('hardwire')}")
+        ctx.exit()
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; returns the exit code."""
+    out = Output()
+    # Wherever the command line is wrong, its reader may be a program.
+    out.json = "--json" in arguments
+    try:
+        result = _root().main(arguments, prog_name="hardwire", standalone_mode=False, obj=out)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else OK
+    except HardwireError as error:
+        if out.verbose > 1:
+            raise
+        return out.fail(error)
+    except click.UsageError as error:
+        return out.fail(usage_error(error))
+    except click.ClickException as error:
+        return out.fail(HardwireError(FAILED, error.format_message()))
+    except (KeyboardInterrupt, click.Abort):
+        return out.fail(HardwireError(INTERRUPTED, "interrupted"))
+    except BrokenPipeError:
+        # Whoever read stdout has enough. Python flushes it once more at exit: that must go somewhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except OSError as error:
+        return out.fail(os_error(error))
+
+
+def main() -> NoReturn:
+    """Entry point of the console script."""
+    sys.exit(run(sys.argv[1:]))

@@ -7,8 +7,9 @@ Source: W5500 datasheet v1.0.9 (2.2 SPI frame, 3 memory map, 4 registers, 5.5 ti
 settles are fields of `Options`.
 
 Not modelled: PPPoE; IPRAW; IGMP messages (a multicast UDP socket receives, but does not join by itself);
-Sn_TOS, Sn_TTL, Sn_FRAG and the FARP bit (stored only); auto-negotiation time; sockets that share memory
-because the sizes add up to more than 16 KB (each keeps its own); SPI timing other than the CS-high time.
+Sn_TOS, Sn_TTL, Sn_FRAG and the FARP bit (stored only); SR codes that pass at once (ARP, TIME_WAIT after
+CLOSING); auto-negotiation time; sockets that share memory because the sizes add up to more than 16 KB (each
+keeps its own); SPI timing other than the CS-high time.
 """
 
 import logging
@@ -38,7 +39,7 @@ BROADCAST_MAC = b"\xff" * 6
 ETHERTYPE_IPV4 = b"\x08\x00"
 ETHERTYPE_IPV6 = b"\x86\xdd"
 IP_TCP = 6
-_FLOW_MIN = 14 + 20 + 4  # Ethernet and IPv4 headers, two ports
+_IP_END = 14 + 20  # Ethernet header and an IPv4 header without options
 
 _RESET = bytearray(R.COMMON_END)
 _RESET[R.RTR : R.RTR + 2] = b"\x07\xd0"
@@ -260,12 +261,10 @@ class W5500(SpiSlave):
     def _update_intn(self, cleared: bool = False) -> None:
         registers = self.registers
         pending = registers[R.IR] & registers[R.IMR] or registers[R.SIR] & registers[R.SIMR]
-        if not self.intn:
-            if not pending or (cleared and self.options.intn_high_on_clear):
-                self._intn_hold = (
-                    self.clock.now + (get16(registers, R.INTLEVEL) + 1) * NS_PER_S // INTLEVEL_HZ
-                )
-                self._set_intn(True)
+        if not self.intn and (not pending or (cleared and self.options.intn_high_on_clear)):
+            pause = (get16(registers, R.INTLEVEL) + 1) * NS_PER_S // INTLEVEL_HZ
+            self._intn_hold = self.clock.now + pause
+            self._set_intn(True)
         if pending and self.intn:
             if self.clock.now >= self._intn_hold:
                 self._set_intn(False)
@@ -310,8 +309,15 @@ class W5500(SpiSlave):
             int.from_bytes(self.stack.ip, "big") & mask | host
         )
 
-    def check_memory(self) -> None:
-        """Count a memory layout that does not fit (datasheet 3.3)."""
+    def udp_in_use(self, port: int, opening: Socket) -> bool:
+        """True if another socket has this UDP port; the last to open it gets the datagrams."""
+        return any(s is not opening and s.state == R.UDP and s.port == port for s in self._sockets)
+
+    def check_settings(self) -> None:
+        """What a socket that opens now builds on: mode bits, a memory layout that fits (datasheet 3.3)."""
+        for bit, name in ((R.MR_PPPOE, "PPPoE"), (R.MR_FARP, "FARP")):
+            if self.registers[R.MR] & bit:
+                self.unsupported(name)
         for name, address in (("receive", R.SN_RXBUF_SIZE), ("transmit", R.SN_TXBUF_SIZE)):
             if sum(socket.registers[address] for socket in self._sockets) > R.MEMORY_KB:
                 self.guest_error("memory sizes add up to more than 16 KB", name)
@@ -364,9 +370,11 @@ def _passes(frame: bytes, mode: int, mac: bytes) -> bool:
 
 def _flow(frame: bytes) -> tuple[int, int, bytes, int] | None:
     """(protocol, local port, remote address, remote port) of a received TCP or UDP frame, else None."""
-    if frame[12:14] != ETHERTYPE_IPV4 or len(frame) < _FLOW_MIN or frame[23] not in (IP_TCP, IP_UDP):
+    if frame[12:14] != ETHERTYPE_IPV4 or len(frame) < _IP_END or frame[23] not in (IP_TCP, IP_UDP):
         return None
     ports = 14 + (frame[14] & 0x0F) * 4
+    if len(frame) < ports + 4:
+        return None
     return frame[23], get16(frame, ports + 2), frame[26:30], get16(frame, ports)
 
 

@@ -12,30 +12,24 @@ CS_HIGH_NS = 30  # shortest pause between two SPI frames (5.5.3)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What no source settles, and faults to inject. Replace `chip.options` at any time."""
+    """Each default is the choice the model made; chances are 0.0 to 1.0 and drawn from the chip's seed."""
 
-    # Open points of the chip page, with the choice made
-    imr_gates_ir: bool = (
-        False  # a bit masked in Sn_IMR does not even appear in Sn_IR (datasheet; not so in practice)
-    )
+    # Points that no source settles
+    imr_gates_ir: bool = False  # a bit masked in Sn_IMR stays out of Sn_IR (datasheet; drivers see it set)
     recv_again: bool = False  # RECV is raised again when data remains after the RECV command
     ir_on_reset: int = R.I_DISCON  # Sn_IR bits when the peer resets an established connection
     ir_on_idle_discon: int = 0  # Sn_IR bits after DISCON without a connection
     mode_in_burst: bool = True  # OPEN in the same SPI frame as Sn_MR sees the new mode
     close_clears_port: bool = False  # Sn_PORT does not survive CLOSE
-    highest_listener: bool = (
-        False  # of several listeners on a port the highest takes the SYN, else the lowest
-    )
+    highest_listener: bool = False  # of several listeners on a port the highest takes a SYN, not the lowest
     intn_high_on_clear: bool = True  # clearing one of several interrupts lifts INTn for the INTLEVEL time
     macraw_shares: bool = False  # MACRAW also gets the frames of other open sockets
-    cr_busy_ns: int = 0  # a command is taken after this; one SPI byte takes longer than a real chip needs
+    cr_busy_ns: int = 0  # time until a command is taken; a chip needs less than one SPI byte
 
-    # Knobs that catch drivers at assumptions
+    # Faults
     start_pointer: int | None = 0  # the four pointers after connect, accept or OPEN; None: random
     version_delay_ns: int = 0  # VERSIONR reads 0 for so long after a reset
-    torn_reads: float = 0.0  # chance that a 16-bit size read across its last growth has the old high byte
+    torn_reads: float = 0.0  # chance that a size that has grown is read with its old high byte, once
     stuck_cr: float = 0.0  # chance that a command stays in Sn_CR and does nothing
     spi_errors: float = 0.0  # chance of a flipped bit, per byte and direction
-    cs_high_ns: int = (
-        CS_HIGH_NS  # a shorter pause between frames is counted; 0 where CS edges have no true time
-    )
+    cs_high_ns: int = CS_HIGH_NS  # a shorter pause is counted; 0 where CS edges have no true time

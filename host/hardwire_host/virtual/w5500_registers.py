@@ -14,13 +14,13 @@ from .w5500_memory import get16, load, put16, read_image, store
 
 MEMORY_SIZES = (0, 1, 2, 4, 8, 16)  # KB
 
-_RESET = bytearray(R.SOCKET_END)
-_RESET[R.SN_DHAR : R.SN_DHAR + 6] = b"\xff" * 6
-_RESET[R.SN_TTL] = 0x80
-_RESET[R.SN_RXBUF_SIZE] = _RESET[R.SN_TXBUF_SIZE] = 2
-_RESET[R.SN_TX_FSR] = 0x08
-_RESET[R.SN_IMR] = 0xFF
-_RESET[R.SN_FRAG] = 0x40
+RESET_VALUES = bytearray(R.SOCKET_END)
+RESET_VALUES[R.SN_DHAR : R.SN_DHAR + 6] = b"\xff" * 6
+RESET_VALUES[R.SN_TTL] = 0x80
+RESET_VALUES[R.SN_RXBUF_SIZE] = RESET_VALUES[R.SN_TXBUF_SIZE] = 2
+RESET_VALUES[R.SN_TX_FSR] = 0x08
+RESET_VALUES[R.SN_IMR] = 0xFF
+RESET_VALUES[R.SN_FRAG] = 0x40
 
 
 class SocketRegisters:
@@ -29,7 +29,7 @@ class SocketRegisters:
     def __init__(self, chip, number: int) -> None:
         self.chip = chip
         self.number = number
-        self.registers = bytearray(_RESET)
+        self.registers = bytearray(RESET_VALUES)
         self.rx = bytearray()
         self.tx = bytearray()
         self.received_bytes = 0  # payload since reset, for display
@@ -45,9 +45,9 @@ class SocketRegisters:
         return self.registers[R.SN_SR]
 
     def _reset_registers(self) -> None:
-        self.registers[:] = _RESET
-        self.rx = bytearray(_RESET[R.SN_RXBUF_SIZE] << 10)
-        self.tx = bytearray(_RESET[R.SN_TXBUF_SIZE] << 10)
+        self.registers[:] = RESET_VALUES
+        self.rx = bytearray(RESET_VALUES[R.SN_RXBUF_SIZE] << 10)
+        self.tx = bytearray(RESET_VALUES[R.SN_TXBUF_SIZE] << 10)
         self.received_bytes = 0
         self._set_pointers(0)
 

@@ -9,7 +9,7 @@ Source: datasheet v1.0.9, tables of Sn_CR and Sn_SR (pages 46 to 50).
 from hardwire.w5500 import regs as R
 
 from .w5500_memory import get16, load, put16
-from .w5500_registers import SocketRegisters
+from .w5500_registers import RESET_VALUES, SocketRegisters
 
 UDP_MAX = 1472  # payload of one Ethernet frame; more goes out as several datagrams, never as fragments
 FRAME_MIN = 60  # without FCS; the MAC pads to this
@@ -38,14 +38,11 @@ STATE_NAMES = {
 }
 PROTOCOL_NAMES = {R.INIT: "TCP", R.UDP: "UDP", R.MACRAW: "MACRAW"}
 
-# The engine's state (RFC 9293) after our FIN, as Sn_SR shows it.
-_CLOSING_STATES = {
-    "FIN-WAIT-1": R.FIN_WAIT,
-    "FIN-WAIT-2": R.FIN_WAIT,
-    "CLOSING": R.CLOSING,
-    "TIME-WAIT": R.TIME_WAIT,
-    "LAST-ACK": R.LAST_ACK,
-}
+# The engine's state (RFC 9293) once both ends have sent FIN, ours first, as Sn_SR shows it.
+_CLOSING_STATES = {"CLOSING": R.CLOSING, "TIME-WAIT": R.TIME_WAIT}
+
+# Registers the model stores but does not act on: first byte, name.
+_INERT = ((R.SN_TOS, "Sn_TOS"), (R.SN_TTL, "Sn_TTL"), (R.SN_FRAG, "Sn_FRAG"))
 
 
 class Socket(SocketRegisters):
@@ -73,13 +70,12 @@ class Socket(SocketRegisters):
         state = self.state
         registers = self.registers
         is_open = state != R.CLOSED
-        has_peer = self._tcb is not None
         return {
             "number": self.number,
             "protocol": PROTOCOL_NAMES.get(state, "TCP") if is_open else None,
             "state": STATE_NAMES[state],
             "port": self.port if is_open and state != R.MACRAW else None,
-            "peer": _address(registers) if has_peer else None,
+            "peer": _address(registers) if self._tcb is not None else None,
             "rx": get16(registers, R.SN_RX_RSR),
             "rx_size": len(self.rx),
             "tx": len(self.tx) - get16(registers, R.SN_TX_FSR),
@@ -136,7 +132,7 @@ class Socket(SocketRegisters):
         if states is None or state in states:
             method(self)
         else:
-            # Among them LISTEN and CONNECT in UDP, which adafruit_wiznet5k sends and the chip ignores.
+            # Harmless ones too: adafruit_wiznet5k sends LISTEN and CONNECT in UDP.
             self.chip.guest_error(f"{name} in {STATE_NAMES[state]}", f"socket {self.number}")
 
     def _open(self) -> None:
@@ -153,7 +149,12 @@ class Socket(SocketRegisters):
             return
         if self.state != R.CLOSED:
             chip.guest_error(f"OPEN in {STATE_NAMES[self.state]}", f"socket {self.number}")
-        chip.check_memory()
+        if protocol == R.P_UDP and chip.udp_in_use(get16(registers, R.SN_PORT), self):
+            chip.guest_error("two UDP sockets on one port", f"socket {self.number}")
+        chip.check_settings()
+        for address, name in _INERT:
+            if registers[address] != RESET_VALUES[address]:
+                chip.unsupported(name)
         self._drop()
         self.port = get16(registers, R.SN_PORT)
         if protocol == R.P_TCP:
@@ -162,6 +163,8 @@ class Socket(SocketRegisters):
             return
         self._set_pointers(chip.start_pointer())
         if protocol == R.P_UDP:
+            if registers[R.SN_MR] & R.MR_MULTI:
+                chip.unsupported("IGMP")
             self._udp = chip.stack.udp_bind(self.port, self._datagram)
             registers[R.SN_SR] = R.UDP
         else:
@@ -377,11 +380,7 @@ class Socket(SocketRegisters):
             self.registers[R.SN_SR] = R.CLOSE_WAIT
             self._raise(R.I_DISCON)
         else:
-            self.closing()
-
-    def closing(self) -> None:
-        """Bring Sn_SR up to the engine's state after our FIN."""
-        self.registers[R.SN_SR] = _CLOSING_STATES.get(self._tcb.state, self.state)
+            self.registers[R.SN_SR] = _CLOSING_STATES.get(self._tcb.state, self.state)
 
     def closed(self, reason: str) -> None:
         """The connection is over."""

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 HEADER = b"\x01\x02\x03"  # MISO while address and control byte are clocked in
 _FIXED_LENGTH = (-1, 1, 2, 4)  # by operation mode; -1 (variable) counts down and never meets 0
+_BLOCK_KIND = R.SOCKET | R.TX | R.RX  # the bits of the control byte that tell a socket's blocks apart
 
 Reader = Callable[[int, int], bytes | bytearray]
 Writer = Callable[[int, bytes], None]
@@ -170,10 +171,10 @@ class SpiSlave:
         if reader is None:
             return 0
         value = reader(offset, 1)[0]
-        if self._options.torn_reads and self.random.random() < self._options.torn_reads:
-            if control & (R.TX | R.SOCKET) == R.SOCKET:
-                torn = self.torn_high(control // R.SOCKET_STEP, offset)
-                return value if torn is None else torn
+        chance = self._options.torn_reads
+        if chance and control & _BLOCK_KIND == R.SOCKET and self.random.random() < chance:
+            torn = self.torn_high(control // R.SOCKET_STEP, offset)
+            return value if torn is None else torn
         return value
 
     def _noise(self, byte: int) -> int:

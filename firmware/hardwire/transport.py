@@ -1,0 +1,243 @@
+"""One TCP connection: the Transport that protocols know from asyncio, on an endpoint of the chip.
+
+In: events of its socket, and a protocol's calls. Out: calls to the protocol. A request is read, handed over and
+answered inside one call of `event`. Never waits; net.py's ticks bound every wait.
+"""
+
+from . import log
+from .compat import const, micropython
+from .w5500 import regs as R
+from .w5500.chip import ChipError
+
+TICK_MS = const(100)  # net.py calls `tick` this often
+CLOSE_TICKS = const(20)  # FIN not answered for this long: drop the connection
+STALL_TICKS = const(100)  # half a message and then silence: close
+SEND_STALL_TICKS = const(300)  # a peer that takes nothing for this long: close
+CHUNK = const(2048)  # most bytes handed to a protocol at once: the receive memory of a socket
+WRITE_QUEUE = const(4096)  # a protocol that writes on after pause_writing is cut off here
+WINDOW_KEEP = const(2048 - 1460)  # bytes read but not yet released: the peer's window stays at least one MSS
+
+
+def reset_by_peer():
+    """What connection_lost gets when the peer, or a restart of the chip, ended the connection."""
+    return OSError(104, "ECONNRESET")
+
+
+def timed_out():
+    """What connection_lost gets when the peer does not acknowledge any more."""
+    return OSError(110, "ETIMEDOUT")
+
+
+class Transport:
+    """One connection. The methods that protocols use have the meaning of asyncio.Transport's."""
+
+    def __init__(self, net, endpoint, service, peer):
+        self._net = net
+        self._endpoint = endpoint
+        self._bit = 1 << endpoint.number
+        self._queue = None  # bytearray of what did not fit into the chip
+        self._reading = True
+        self._closing = False
+        self._fin_sent = False
+        self._eof = False
+        self._ticks = 0  # since the last byte came or went; reset by `_active`
+        self._active = True  # set by every exchange, cleared by the tick
+        self._received = None
+        self.service = service
+        self.peer = peer
+        self.protocol = None
+
+    def start(self, protocol):
+        """Connect `protocol`."""
+        self.protocol = protocol
+        self._received = protocol.data_received  # bound once: a look-up less per request
+        protocol.connection_made(self)
+
+    def get_extra_info(self, name, default=None):
+        """Known: "peername", (address, port)."""
+        if name == "peername":
+            return "%d.%d.%d.%d" % tuple(self.peer[0]), self.peer[1]
+        return default
+
+    def is_closing(self):
+        """True once close or abort was called, or the connection is gone."""
+        return self._closing
+
+    def pause_reading(self):
+        """No data_received until resume_reading; the chip's memory fills and the peer's window closes."""
+        self._reading = False
+
+    def resume_reading(self):
+        """Read on, from the next turn."""
+        self._reading = True
+        self._net.wake(self._bit)
+
+    @micropython.native
+    def write(self, data):
+        """Send `data` (bytes-like; free for reuse on return). Calls pause_writing when it had to be queued."""
+        n = len(data)
+        if self._closing or not n:
+            return
+        endpoint = self._endpoint
+        if self._queue is None and n <= endpoint.free:
+            endpoint.write(data)
+        else:
+            self._enqueue(data)
+        if self._net.serving is not self:
+            self._net.wake(self._bit)
+
+    def _enqueue(self, data):
+        if self._queue is None:
+            endpoint = self._endpoint
+            room = endpoint.free
+            data = memoryview(data)
+            if room:
+                endpoint.write(data[:room])
+            self._queue = bytearray(data[room:])
+            self._net.wait_for_room(self._bit, True)
+            self.protocol.pause_writing()
+        elif len(self._queue) + len(data) > WRITE_QUEUE:
+            log.warning("%s: %d bytes unsent, connection dropped", self.service.name, len(self._queue))
+            self.abort()
+        else:
+            self._queue += data
+
+    def close(self):
+        """Send what was written, then FIN; connection_lost(None) follows."""
+        if not self._closing:
+            self._closing = True
+            self._ticks = 0
+            self._net.wake(self._bit)
+
+    def abort(self):
+        """Close without sending what is queued: the chip has no RST to send, so the peer sees FIN."""
+        self._queue = None
+        self._endpoint.unsent = False
+        self._net.wait_for_room(self._bit, False)
+        self.close()
+
+    # For net.py
+
+    @micropython.native
+    def event(self, endpoint):
+        """Something happened at the socket: read and answer, or find out what it was."""
+        net = self._net
+        net.serving = self
+        try:
+            n = endpoint.update()
+            if n > 0 and self._reading and not self._closing:
+                if n > CHUNK:
+                    n = CHUNK
+                    net.wake(self._bit)
+                view = net.view(n)
+                endpoint.read(view)
+                self._active = True
+                self._received(view)
+                if endpoint.unsent:
+                    endpoint.send()
+                if endpoint.kept > WINDOW_KEEP:
+                    endpoint.release()
+            else:
+                self._status(endpoint, n)
+            if self._queue is not None or endpoint.unsent:
+                self._flush(endpoint)
+            if self._closing:
+                self._finish(endpoint)
+        except ChipError as error:
+            if endpoint.state() == R.CLOSED:
+                error = reset_by_peer()
+            else:
+                log.error("%s", error)
+                endpoint.close()
+            self._lost(error)
+        except Exception as error:
+            net.bug(self, error)
+        net.serving = None
+
+    def _flush(self, endpoint):
+        """Move queued bytes into the chip and send them."""
+        queue = self._queue
+        resumed = False
+        if queue is not None and endpoint.free:
+            room = endpoint.free
+            endpoint.write(memoryview(queue)[:room])
+            self._queue = queue[room:] if room < len(queue) else None
+            self._ticks = 0
+            resumed = self._queue is None
+        if endpoint.unsent:
+            endpoint.send()
+        if resumed:
+            self._net.wait_for_room(self._bit, False)
+            self.protocol.resume_writing()
+            if endpoint.unsent:
+                endpoint.send()
+
+    def _status(self, endpoint, unread):
+        """No data to hand over: what else happened? Uses Sn_SR, which stays true when an interrupt bit is lost."""
+        events = endpoint.events()
+        state = events & 0xFF
+        if events >> 8 & R.I_RECV:
+            self._net.wake(self._bit)  # came after the update
+        if state == R.CLOSED:
+            timeout = events >> 8 & R.I_TIMEOUT
+            closed = self._fin_sent and not timeout
+            self._lost(None if closed else timed_out() if timeout else reset_by_peer())
+        elif state == R.CLOSE_WAIT and not self._eof and unread == 0:
+            self._eof = True
+            if not self.protocol.eof_received():
+                self.close()
+
+    def _finish(self, endpoint):
+        """Closing: FIN when all is sent, then wait for CLOSED; the tick bounds the wait."""
+        if endpoint.owner is not self:
+            return
+        if self._ticks >= CLOSE_TICKS:
+            endpoint.close()
+            self._lost(None)
+        elif not self._fin_sent:
+            if self._queue is None and not endpoint.unsent:
+                endpoint.update()
+                if endpoint.busy:
+                    endpoint.notify()
+                else:
+                    self._fin_sent = True
+                    self._ticks = 0
+                    endpoint.disconnect()
+        elif endpoint.state() in (R.CLOSED, R.TIME_WAIT):
+            endpoint.close()
+            self._lost(None)
+
+    def _lost(self, error):
+        if self._endpoint.owner is not self:
+            return
+        self._closing = True
+        self._queue = None
+        net = self._net
+        net.wait_for_room(self._bit, False)
+        self._endpoint.owner = None
+        try:
+            if self.protocol is not None:
+                self.protocol.connection_lost(error)
+        except Exception as bug:
+            net.bug(self, bug)
+        net.closed(self.service)
+
+    def tick(self):
+        """TICK_MS have passed."""
+        if self._active and not self._closing:
+            self._active = False
+            self._ticks = 0
+            return
+        self._ticks += 1
+        ticks = self._ticks
+        if self._closing:
+            self._net.wake(self._bit)
+        elif self._queue is not None:
+            if ticks >= SEND_STALL_TICKS:
+                log.info("%s: peer takes no data: closed", self.service.name)
+                self.abort()
+        elif getattr(self.protocol, "pending", False) and ticks >= STALL_TICKS:
+            log.info("%s: half a message, then nothing: closed", self.service.name)
+            self.close()
+        elif self.service.idle_s and ticks * TICK_MS >= self.service.idle_s * 1000:
+            self.close()

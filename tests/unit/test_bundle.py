@@ -1,0 +1,262 @@
+"""What goes on a board: the bundle, its manifest, the filesystem image, boot.py's choice, package.json."""
+
+import json
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import hardwire
+from hardwire_host import bundle as bundles
+from hardwire_host.bundle import build, build_filesystem, compile_source, digest, settings_text
+from hardwire_host.errors import FAILED, USAGE, HardwireError
+
+ROOT = Path(__file__).parents[2]
+BOARD = "w5500_evb_pico"
+
+
+def modules(folder: Path) -> list[str]:
+    return [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.py")]
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return build(BOARD)
+
+
+def test_everything_the_firmware_has_is_in_it(bundle):
+    wanted = {"app"} | {f"hardwire/{name}" for name in modules(ROOT / "firmware/hardwire")}
+    wanted |= {f"lib/{name}" for name in modules(ROOT / "firmware/lib")}
+    wanted |= {"hardwire/boards/__init__", f"hardwire/boards/{BOARD}"}
+    wanted |= {f"lib/{name.removesuffix('.py')}" for name in bundles.LIBRARIES}
+    assert set(bundle.files) == {f"{name}.mpy" for name in wanted}
+    assert set(bundle.root) == {"boot.py", "main.py"}
+
+
+def test_libraries_are_complete():
+    """Whatever the library files import at run time is on the board or part of MicroPython."""
+    built_in = {"gc", "micropython", "random", "time"}
+    ours = {name.split("/")[0].removesuffix(".py") for name in bundles.LIBRARIES}
+    ours |= {name for name in modules(ROOT / "firmware/lib")}
+    for name in bundles.LIBRARIES:
+        source = bundles._library(name).read_text()
+        for line in re.findall(r"^(?:import|from) (\w+)", source, re.MULTILINE):
+            assert line in built_in | ours, f"{name} imports {line}"
+
+
+def test_manifest_describes_every_file(bundle):
+    manifest = json.loads(bundle.manifest)
+    assert manifest["version"] == hardwire.__version__
+    assert manifest["board"] == BOARD
+    assert manifest["mpy"] == [6, 3, "armv6m"]
+    assert manifest["files"] == {path: [len(data), digest(data)] for path, data in bundle.files.items()}
+
+
+def test_files_are_mpy_of_the_version_named(bundle):
+    for path, data in bundle.files.items():
+        # docs.micropython.org, "MicroPython .mpy files": magic, version, flags, bits of a small int
+        assert data[:2] == b"M\x06", path
+        arch, sub_version = data[2] >> 2 & 0x0F, data[2] & 3
+        assert (arch, sub_version) in ((0, 0), (bundles.ARCHES["armv6m"], 3)), path
+        assert data[3] <= 31, path
+
+
+def test_builds_are_equal_and_tell_nothing_about_the_pc(bundle):
+    again = build(BOARD)
+    assert again == bundle
+    for path, data in bundle.files.items():
+        assert str(ROOT).encode() not in data, path
+        assert path.removesuffix(".mpy").encode() + b".py" in data, "the name that tracebacks show"
+
+
+def test_line_numbers_are_kept():
+    compact = compile_source("x.py", b"\n" * 40 + b"a = 1\nb = a\n", "armv6m")
+    assert compact != compile_source("x.py", b"a = 1\nb = a\n", "armv6m")
+
+
+APP = "VERSION = 2\nasync def main(board):\n    pass\n"
+
+
+def test_app_is_a_file_or_a_folder(tmp_path):
+    (tmp_path / "plant.py").write_text(APP)
+    of_file = build(BOARD, tmp_path / "plant.py")
+    folder = tmp_path / "plant"
+    (folder / "parts").mkdir(parents=True)
+    (folder / "app.py").write_text(APP)
+    (folder / "parts/pump.py").write_text("RPM = 3000\n")
+    of_folder = build(BOARD, folder)
+    assert of_file.files["app.mpy"] == of_folder.files["app.mpy"] != build(BOARD).files["app.mpy"]
+    assert of_folder.files.keys() - of_file.files.keys() == {"parts/pump.mpy"}
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (b"def main(board):\n    x = (1,\n", "app.py:3: SyntaxError: invalid syntax"),
+        (b"x = 1\n  y = 2\n", "app.py:2: IndentationError: unexpected indent"),
+        (b"@micropython.viper\ndef f(a: ptr8):\n    return a + 1.5\n", "app.py:2: ViperTypeError: "),
+        (b"import micropython\n@micropython.viper\ndef f(a: ptr8):\n    return a.b\n", "app.py: mpy-cross: "),
+    ],
+)
+def test_an_error_in_the_app_is_one_line(tmp_path, source, message):
+    path = tmp_path / "app.py"
+    path.write_bytes(source)
+    with pytest.raises(HardwireError) as caught:
+        build(BOARD, path)
+    assert caught.value.code == FAILED
+    assert caught.value.message.startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["nothing.py", "empty", "", "."])
+def test_no_such_app(tmp_path, monkeypatch, name):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(HardwireError) as caught:
+        build(BOARD, Path(name))
+    assert caught.value.code == USAGE
+
+
+@pytest.mark.parametrize("name", ["pico9", "__init__", "../boards/w5500_evb_pico", ""])
+def test_unknown_board_lists_those_there_are(name):
+    with pytest.raises(HardwireError) as caught:
+        build(name)
+    assert caught.value.code == USAGE
+    assert BOARD in str(caught.value)
+
+
+def test_native_code_follows_the_board():
+    source = b"@micropython.native\ndef f():\n    return 1\n"
+    arches = {arch: compile_source("f.py", source, arch)[2] >> 2 & 0x0F for arch in bundles.ARCHES}
+    assert arches == bundles.ARCHES
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, {"board": BOARD}),
+        ("{}", {"board": BOARD}),
+        ('{"board": "other_board", "name": "x"}', {"board": BOARD, "name": "x"}),
+        ('{"network": {"mode": "dhcp"}}', {"board": BOARD, "network": {"mode": "dhcp"}}),
+    ],
+)
+def test_settings_name_the_board(text, expected):
+    assert json.loads(settings_text(text, BOARD)) == expected
+
+
+def test_settings_that_need_nothing_stay_as_they_are():
+    text = '{ "name":"x",\n  "board": "%s" }' % BOARD
+    assert settings_text(text, BOARD) == text
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"nonsense": 1}', '{"network": {"address": "1.2.3"}}', "[" * 5000])
+def test_bad_settings_are_refused(text):
+    with pytest.raises(HardwireError) as caught:
+        settings_text(text, BOARD)
+    assert caught.value.code == USAGE
+
+
+# The filesystem image
+
+
+def read_image(image: bytes) -> dict[str, bytes]:
+    from littlefs import LittleFS, UserContext
+
+    constants = bundles.board_constants(BOARD)
+    context = UserContext(buffer=bytearray(image))
+    filesystem = LittleFS(context, block_size=constants.FLASH_BLOCK, block_count=0, mount=True)
+    assert filesystem.fs_stat().disk_version == bundles.LITTLEFS_DISK_VERSION
+    found = {}
+    for folder, _, names in filesystem.walk("/"):
+        for name in names:
+            path = f"{folder}/{name}".replace("//", "/")
+            with filesystem.open(path, "rb") as file:
+                found[path] = file.read()
+    return found
+
+
+def test_filesystem_holds_the_bundle_in_slot_a(bundle):
+    constants = bundles.board_constants(BOARD)
+    image = build_filesystem(BOARD, '{"name": "north"}')
+    assert len(image) == constants.FLASH_BLOCK * constants.FLASH_FS_BLOCKS
+    found = read_image(image)
+    wanted = {f"/a/{path}": data for path, data in bundle.files.items()}
+    wanted |= {f"/{name}": data for name, data in bundle.root.items()}
+    wanted |= {"/a/manifest.json": bundle.manifest, "/slot": b"a"}
+    wanted |= {"/config.json": settings_text('{"name": "north"}', BOARD).encode()}
+    assert found == wanted
+
+
+def test_blank_filesystem_is_empty():
+    assert read_image(bundles.blank_filesystem(BOARD)) == {}
+
+
+# boot.py, as it is, but in a folder
+
+
+def boot(root: Path) -> list[str]:
+    """sys.path entries that boot.py puts in front, without the folder."""
+    source = (ROOT / "firmware/boot.py").read_text()
+    source = source.replace('"/slot"', f'"{root}/slot"').replace("os.stat(tree", f'os.stat("{root}" + tree')
+    before = list(sys.path)
+    try:
+        exec(compile(source, "boot.py", "exec"), {})
+        return sys.path[: len(sys.path) - len(before)]
+    finally:
+        sys.path[:] = before
+
+
+@pytest.mark.parametrize(
+    ("slot", "complete", "chosen"),
+    [
+        (None, "", ""),
+        (None, "ab", ""),  # copied by hand beside an unfinished first deploy
+        (b"a", "a", "a"),
+        (b"a", "ab", "a"),
+        (b"b", "ab", "b"),
+        (b"a", "b", "b"),
+        (b"b", "a", "a"),
+        (b"a", "", ""),
+        (b"", "b", "b"),
+        (b"\xff\n", "b", "b"),
+        (b"b\n", "ab", "b"),
+    ],
+)
+def test_boot_chooses_a_complete_tree(tmp_path, slot, complete, chosen):
+    for tree in "ab":
+        (tmp_path / tree).mkdir()
+        if tree in complete:
+            (tmp_path / tree / "manifest.json").write_text("{}")
+    if slot is not None:
+        (tmp_path / "slot").write_bytes(slot)
+    assert boot(tmp_path) == ([f"/{chosen}", f"/{chosen}/lib"] if chosen else [])
+
+
+def test_boot_survives_a_folder_named_slot(tmp_path):
+    (tmp_path / "slot").mkdir()
+    assert boot(tmp_path) == []
+
+
+# package.json, for `mpremote mip install`
+
+
+def test_package_lists_every_file():
+    package = json.loads((ROOT / "package.json").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert package["version"] == project["version"] == hardwire.__version__
+    urls = dict(package["urls"])
+    local = {target: url for target, url in urls.items() if "://" not in url}
+    wanted = {f"hardwire/{name}.py" for name in modules(ROOT / "firmware/hardwire")}
+    wanted |= {f"hardwire/boards/{name}.py" for name in modules(ROOT / "boards")}
+    wanted |= {f"{name}.py" for name in modules(ROOT / "firmware/lib")}
+    assert set(local) == wanted, "package.json must list firmware/hardwire, boards and firmware/lib"
+    assert all((ROOT / url).is_file() for url in local.values())
+    remote = {target: url for target, url in urls.items() if "://" in url}
+    assert set(remote) == set(bundles.LIBRARIES)
+    pins = {pin.split("==")[1] for pin in project["optional-dependencies"]["board"]}
+    assert {url.split("/")[5] for url in remote.values()} == pins, "the versions pinned in pyproject.toml"
