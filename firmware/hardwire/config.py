@@ -51,12 +51,11 @@ def _number(value, low, high):
 def ip_bytes(text):
     """Dotted quad -> 4 bytes. Raises ConfigError."""
     parts = text.split(".") if isinstance(text, str) else ()
-    if len(parts) == 4:
-        for part in parts:
-            if not part.isdigit() or len(part) > 3 or int(part) > 255:
-                break
-        else:
-            return bytes(int(part) for part in parts)
+    try:
+        if len(parts) == 4 and all(part.isdigit() and len(part) <= 3 for part in parts):
+            return bytes([int(part) for part in parts])
+    except ValueError:
+        pass
     raise ConfigError("expected an IPv4 address such as 192.168.77.20")
 
 
@@ -70,7 +69,7 @@ def mac_bytes(text):
     parts = text.split(":") if isinstance(text, str) else ()
     try:
         if len(parts) == 6 and all(len(part) == 2 for part in parts):
-            return bytes(int(part, 16) for part in parts)
+            return bytes([int(part, 16) for part in parts])
     except ValueError:
         pass
     raise ConfigError("expected a MAC address such as 02:00:00:12:34:56")
@@ -78,6 +77,13 @@ def mac_bytes(text):
 
 def _ip(value):
     ip_bytes(value)
+    return value
+
+
+def _host(value):
+    first = ip_bytes(value)[0]
+    if not 1 <= first <= 223 or first == 127:
+        raise ConfigError("expected the address of one host, such as 192.168.77.20")
     return value
 
 
@@ -118,7 +124,7 @@ SCHEMA = {
     "name": ("hardwire", _name),
     "network": {
         "mode": ("static", _mode),
-        "address": ("192.168.77.20", _ip),  # also the fallback when no DHCP server answers
+        "address": ("192.168.77.20", _host),  # also the fallback when no DHCP server answers
         "netmask": ("255.255.255.0", _netmask),
         "gateway": ("192.168.77.1", _ip),
         "dns": ("192.168.77.1", _ip),
@@ -133,7 +139,7 @@ SCHEMA = {
 
 def _merge(schema, given, path):
     if not isinstance(given, dict):
-        raise ConfigError("%s: expected an object in braces" % (path or "configuration"))
+        raise ConfigError("%s: expected an object in braces" % (path.rstrip(".") or "configuration"))
     for key in given:
         if key not in schema:
             raise ConfigError("%s%s: unknown key (known: %s)" % (path, key, ", ".join(sorted(schema))))

@@ -23,7 +23,7 @@ from hardwire.config import defaults
 from . import bundle as bundles
 from . import deploy_link as link
 from .bundle import ARCHES, CONFIG_FILE, MANIFEST, SLOT_FILE, SLOTS, Bundle, digest
-from .deploy_link import State
+from .deploy_link import Identity, State
 from .errors import FAILED, INTERRUPTED, WRONG_BOARD, HardwireError
 from .target import Target, session
 
@@ -95,22 +95,22 @@ Progress = Callable[[str, str, int], None]
 # Planning
 
 
-def check_board(state: State, bundle: Bundle) -> None:
-    """Raises HardwireError (WRONG_BOARD) unless the board can run the bundle."""
-    constants = bundles.board_constants(bundle.board)
-    if constants.MCU.upper() not in state.machine.upper():
+def check_board(identity: Identity, board: str) -> None:
+    """Raises HardwireError (WRONG_BOARD) unless it is a `board` that runs what is compiled for one."""
+    constants = bundles.board_constants(board)
+    if constants.MCU.upper() not in identity.machine.upper():
         raise HardwireError(
             WRONG_BOARD,
-            f"this is a {state.machine}, but {bundle.board} has an {constants.MCU.upper()}",
+            f"this is a {identity.machine}, but {board} has an {constants.MCU.upper()}",
             f"choose with --board; boards: {', '.join(bundles.boards())}",
         )
-    version, sub_version, arch = state.mpy & 0xFF, state.mpy >> 8 & 3, state.mpy >> 10
+    version, sub_version, arch = identity.mpy & 0xFF, identity.mpy >> 8 & 3, identity.mpy >> 10
     ours = bundles.mpy_version()
     if (version, sub_version) != ours:
-        loads = f".mpy v{version}.{sub_version}" if state.mpy else "no .mpy files"
+        loads = f".mpy v{version}.{sub_version}" if identity.mpy else "no .mpy files"
         raise HardwireError(
             WRONG_BOARD,
-            f"MicroPython {state.release} on the board loads {loads}, mpy-cross writes v{ours[0]}.{ours[1]}",
+            f"MicroPython {identity.release} on the board loads {loads}, mpy-cross writes v{ours[0]}.{ours[1]}",
             "flash an image that fits, or install the mpy-cross of that MicroPython",
         )
     if not ARCHES[constants.ARCH] <= arch <= max(ARCHES.values()):
@@ -238,12 +238,13 @@ def deploy(
     switched = False
     try:
         with session(target, soft_reset=True, restart=True, timeout=link.ANSWER_S) as transport:
-            state = link.read_state(transport, bundle.manifest, SWITCH)
-            named = chosen or _board_in(state.root[CONFIG_FILE]) or guess
+            identity = link.identify(transport)
+            named = chosen or _board_in(identity.config_text) or guess
             if named != guess:
                 bundle = bundles.build(named, app)
-                state = link.read_state(transport, bundle.manifest, SWITCH)
-            check_board(state, bundle)
+            check_board(identity, named)
+            link.start_agent(transport, bundles.board_constants(named).ARCH)
+            state = link.read_state(transport, bundle.manifest, SWITCH)
             text, warning = _settings(state, bundle.board, config_text)
             plan = make_plan(state, bundle, text.encode())
             planned(plan, bundle)

@@ -1,5 +1,5 @@
-# Runs on the board, in the raw REPL, for deploy.py, which sends this file without its comment lines.
-# In: calls, and file content on stdin. Out: printed lines. Never: a change to the tree that the board boots.
+# Runs on the board for deploy_link.py, which compiles this file and hands it over without touching the flash.
+# In: calls in the raw REPL, and file content on stdin. Out: printed lines. Never: a change to the tree that boots.
 
 import binascii
 import hashlib
@@ -10,8 +10,8 @@ import sys
 import micropython
 
 CHUNK = 4096  # bytes of a file in RAM at a time: a flash block
-# Ctrl-C must still stop the agent, so byte 3 never travels; nor does CR, which some consoles change to LF.
-ESCAPES = ((b"\x1b\x02", b"\r"), (b"\x1b\x01", b"\x03"), (b"\x1b\x00", b"\x1b"))
+
+made = set()  # folders known to exist: asking the filesystem takes milliseconds
 
 
 def sha256(path):
@@ -46,35 +46,37 @@ def walk(top, path=""):
             yield name, os.stat(top + name)[6]
 
 
-# Prints a line of JSON about the board, then one [slot, path, size, sha256] per file of each slot that may be
-# written or be up to date; `wanted` is the SHA-256 of the manifest to be deployed.
 def state(wanted, root):
-    i = sys.implementation
+    """Print a line of JSON on the board, then [slot, path, size, sha256] of each file that may be written over.
+
+    wanted: SHA-256 of the manifest that will be deployed; if the slot that boots has it, its files are listed too.
+    """
     s = os.statvfs("/")
     m = {t: text("/" + t + "/manifest.json") for t in "ab"}
     slot = text("/slot")
-    if slot not in ("a", "b") or m[slot] is None:
+    if slot not in ("a", "b") or m[slot] is None:  # as boot.py does it
         slot = slot and ("a" if m["a"] is not None else "b" if m["b"] is not None else None)
     same = slot and sha256("/" + slot + "/manifest.json") == wanted
-    d = {
-        "machine": i._machine,
-        "mpy": getattr(i, "_mpy", 0),
-        "release": ".".join(str(n) for n in i.version[:3]),
-        "block": s[0],
-        "free": s[3],
-        "active": slot,
-        "manifests": m,
-        "root": {n: text("/" + n) for n in root},
-    }
-    print(json.dumps(d))
+    print(
+        json.dumps(
+            {
+                "block": s[0],
+                "free": s[3],
+                "active": slot,
+                "manifests": m,
+                "root": {n: text("/" + n) for n in root},
+            }
+        )
+    )
     for t in "ab":
         if t != slot or same:
             for path, size in walk("/" + t):
                 print(json.dumps([t, path[1:], size, sha256("/" + t + path)]))
 
 
-# Removes files, and the folders that become empty.
 def drop(paths):
+    """Remove files, and the folders that become empty."""
+    made.clear()
     for p in paths:
         try:
             os.remove(p)
@@ -86,8 +88,11 @@ def drop(paths):
 
 
 def folders(path):
+    if path[: path.rfind("/")] in made:
+        return
     n = path.find("/", 1)
     while n > 0:
+        made.add(path[:n])
         try:
             os.mkdir(path[:n])
         except OSError:
@@ -95,45 +100,42 @@ def folders(path):
         n = path.find("/", n + 1)
 
 
-# Writes files that come on stdin, each in chunks of the lengths `sent`; prints each one's hash as read from
-# flash. A chunk is asked for by a dot once the one before it is in flash: a UART without flow control loses
-# what comes while flash is being written.
 def put(files):
-    for path, sent in files:
+    """Write files that come on stdin, as [path, [[bytes, stand-in for byte 3 or -1], ...]]; print each one's SHA-256.
+
+    A chunk is asked for by a dot once the one before it is in flash: a UART without flow control loses what comes
+    while flash is being written. Byte 3 is Ctrl-C, which must go on stopping this program, so it never travels.
+    """
+    for path, chunks in files:
         folders(path)
         with open(path, "wb") as f:
-            for n in sent:
+            for n, stand_in in chunks:
                 b = bytearray(n)
                 print(".", end="")
                 sys.stdin.buffer.readinto(b)
-                b = bytes(b)
-                for a, c in ESCAPES:
-                    b = b.replace(a, c)
-                f.write(b)
+                f.write(b if stand_in < 0 else bytes(b).replace(bytes([stand_in]), b"\x03"))
         print(sha256(path))
 
 
-# Copies files on the board; prints each copy's hash as read from flash.
 def copy(source, target, paths):
+    """Copy files on the board; print each copy's SHA-256."""
     b = memoryview(bytearray(CHUNK))
     for p in paths:
         folders(target + p)
-        with open(source + p, "rb") as s:
-            with open(target + p, "wb") as f:
-                while True:
-                    n = s.readinto(b)
-                    if not n:
-                        break
-                    f.write(b[:n])
+        with open(source + p, "rb") as s, open(target + p, "wb") as f:
+            while True:
+                n = s.readinto(b)
+                if not n:
+                    break
+                f.write(b[:n])
         print(sha256(target + p))
 
 
-# The switch: renames that no Ctrl-C can separate.
 def commit(paths):
+    """The switch: PATH.new becomes PATH, in order; no Ctrl-C comes between."""
     micropython.kbd_intr(-1)
     try:
         for p in paths:
             os.rename(p + ".new", p)
     finally:
         micropython.kbd_intr(3)
-    print("ok")

@@ -1,12 +1,12 @@
-"""The PC's half of the agent on the board: read what is there, write, copy, remove, switch.
+"""The PC's half of the agent on the board: who it is, what is on it; write, copy, remove, switch.
 
-In: mpremote's transport in the raw REPL, paths and bytes. Out: a `State`; content that was read back from
-flash and had the right SHA-256. Never: a decision about what to write. Raises HardwireError (FAILED) with
-what the board said, or TIMEOUT when it says nothing; what mpremote raises is for target.session to explain.
+In: mpremote's transport in the raw REPL, paths and bytes. Out: an `Identity`, a `State`; content that was read back
+from flash and had the right SHA-256. Never: a decision about what to write. Raises HardwireError (FAILED) with what
+the board said, or TIMEOUT when it says nothing; what mpremote raises is for target.session to explain.
 
-File content goes to the agent's stdin as it is, but for three escaped bytes: 8 us of the board's time per
-byte. Deflate would save 3 us of them (37 % of the bytes) and take 4 us; base64 and mpremote's repr() cost
-more of both.
+The agent comes as .mpy, because compiling its source would take the board longer than anything else here, and file
+content goes to its stdin as it is: 8 us of the board's time per byte. Deflate would save 3 us of them (37 % of the
+bytes) and take 4 us; base64 and mpremote's repr() cost more of both.
 """
 
 import json
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .bundle import digest
+from .bundle import compile_source, digest
 from .errors import FAILED, TIMEOUT, HardwireError
 
 if TYPE_CHECKING:
@@ -25,21 +25,59 @@ ANSWER_S = (
     60.0  # longest silence of the board: the SHA-256 of a large file, on an emulated board and a busy PC
 )
 CHUNK = 4096  # bytes of a file sent at a time; a flash block
+CTRL_C = 3
 NOTHING = "nothing was switched"
+
+# Without sys.path no import searches the flash, which takes longer than all else. The restart brings it back.
+_IDENTIFY = """import sys
+sys.path.clear()
+import json
+def t():
+ try:
+  with open("/config.json") as f:return f.read()
+ except(OSError,UnicodeError):pass
+i=sys.implementation
+print(json.dumps([getattr(i,"_machine",sys.platform),getattr(i,"_mpy",0),".".join(str(n)for n in i.version[:3]),t()]))
+"""
+
+# A filesystem in RAM with one file: MicroPython imports .mpy from nowhere else.
+_LOAD = """import io,sys,vfs
+class A:
+ def mount(s,*a):pass
+ umount=mount
+ def stat(s,p):
+  if p!="/deploy_agent.mpy":raise OSError(2)
+  return(32768,)+(0,)*9
+ def open(s,p,m):return io.BytesIO(d)
+d=bytearray(%d)
+print(".",end="")
+sys.stdin.buffer.readinto(d)
+if %d>=0:d=bytes(d).replace(bytes([%d]),b"\\3")
+vfs.mount(A(),"/agent")
+sys.path.append("/agent")
+from deploy_agent import *
+"""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who the board is: machine as MicroPython names it, sys.implementation._mpy, release, text of /config.json."""
+
+    machine: str
+    mpy: int
+    release: str
+    config_text: str | None
 
 
 @dataclass(frozen=True)
 class State:
     """What is on the board.
 
-    mpy: sys.implementation._mpy. block, free: bytes per block and free blocks of the filesystem. active: the
-    slot that boots, None if neither. manifests: text by slot; root: text of files in the root; None where
-    there is none. files: {slot: {path: (size, sha256)}}, only of slots that were hashed.
+    block, free: bytes per block and free blocks of the filesystem. active: the slot that boots, None if neither.
+    manifests: text by slot; root: text of files in the root; None where there is none.
+    files: {slot: {path: (size, sha256)}}, only of slots that were hashed.
     """
 
-    machine: str
-    mpy: int
-    release: str
     block: int
     free: int
     active: str | None
@@ -48,26 +86,33 @@ class State:
     files: dict[str, dict[str, tuple[int, str]]] = field(default_factory=dict)
 
 
-def read_state(transport: "SerialTransport", wanted: bytes, root: Sequence[str]) -> State:
-    """Start the agent and ask what is on the board: one round trip.
+def identify(transport: "SerialTransport") -> Identity:
+    """Ask the board who it is. Leaves it without sys.path."""
+    return Identity(*json.loads(_call(transport, _IDENTIFY)))
 
-    wanted: the manifest that will be deployed; the active slot is hashed only if it claims to be that
-    already. root: names of the files in the root to return.
+
+def start_agent(transport: "SerialTransport", arch: str) -> None:
+    """Load the agent; the other functions need it. The board must be able to run .mpy files for `arch`."""
+    source = Path(__file__).with_name("deploy_agent.py")
+    ((data, stand_in),) = _chunks(compile_source(source.name, source.read_bytes(), arch), CHUNK)
+    transport.exec_raw_no_follow(_LOAD % (len(data), stand_in, stand_in))
+    _first(transport)
+    transport.serial.write(data)
+    _end(transport)
+
+
+def read_state(transport: "SerialTransport", wanted: bytes, root: Sequence[str]) -> State:
+    """What is on the board, in one round trip.
+
+    wanted: the manifest that will be deployed; the active slot is hashed only if it claims to be that already.
+    root: names of the files in the root to return.
     """
-    call = f"state({digest(wanted)!r},{list(root)})"
-    head, *lines = _call(transport, _agent() + call).splitlines()
+    head, *lines = _call(transport, f"state({digest(wanted)!r},{list(root)})").splitlines()
     state = State(**json.loads(head))
     for line in lines:
         slot, path, size, sha256 = json.loads(line)
         state.files.setdefault(slot, {})[path] = size, sha256
     return state
-
-
-def _agent() -> str:
-    """The agent's source, short: the board takes about 8 us for each character."""
-    source = Path(__file__).with_name("deploy_agent.py").read_text()
-    lines = (line for line in source.splitlines() if line and not line.lstrip().startswith("#"))
-    return "".join(line.replace("    ", " ") + "\n" for line in lines)
 
 
 def _failure(errors: bytes, hint: str = NOTHING) -> HardwireError:
@@ -105,25 +150,37 @@ def _end(transport: "SerialTransport") -> None:
         raise _failure(errors)
 
 
-def escape(data: bytes) -> bytes:
-    """`data` without the bytes 3 (Ctrl-C) and 13 (CR): they become 27 1 and 27 2, and 27 becomes 27 0."""
-    return data.replace(b"\x1b", b"\x1b\x00").replace(b"\x03", b"\x1b\x01").replace(b"\r", b"\x1b\x02")
+def _chunks(data: bytes, most: int) -> list[tuple[bytes, int]]:
+    """`data` in pieces of at most `most` bytes without the byte 3, each with the value that stands for it (-1: none).
+
+    Any value that a piece does not contain can stand in, so a piece that contains all of them is made shorter.
+    """
+    pieces = []
+    while data:
+        size = most
+        while not (free := set(range(256)) - set(data[:size]) - {CTRL_C}) and CTRL_C in data[:size]:
+            size //= 2
+        piece, data = data[:size], data[size:]
+        stand_in = min(free) if CTRL_C in piece else -1
+        pieces.append(
+            (piece.replace(bytes([CTRL_C]), bytes([stand_in])) if stand_in >= 0 else piece, stand_in)
+        )
+    return pieces
 
 
 def put(transport: "SerialTransport", files: dict[str, bytes], done: Callable[[str], None]) -> None:
     """Write `files` by path on the board. Raises HardwireError if flash then holds anything else."""
     if not files:
         return
-    parts = {
-        path: [escape(data[start : start + CHUNK]) for start in range(0, len(data), CHUNK)]
-        for path, data in files.items()
-    }
-    lengths = [[path, [len(chunk) for chunk in chunks]] for path, chunks in parts.items()]
-    transport.exec_raw_no_follow(f"put({json.dumps(lengths, separators=(',', ':'))})")
-    for path, chunks in parts.items():
-        for chunk in chunks:
+    parts = {path: _chunks(data, CHUNK) for path, data in files.items()}
+    wanted = [
+        [path, [[len(piece), stand_in] for piece, stand_in in pieces]] for path, pieces in parts.items()
+    ]
+    transport.exec_raw_no_follow(f"put({json.dumps(wanted, separators=(',', ':'))})")
+    for path, pieces in parts.items():
+        for piece, _ in pieces:
             _first(transport)
-            transport.serial.write(chunk)
+            transport.serial.write(piece)
         if _line(transport) != digest(files[path]):
             raise HardwireError(FAILED, f"{path} reads back different from what was written", NOTHING)
         done(path)

@@ -41,7 +41,7 @@ def test_libraries_are_complete():
     ours = {name.split("/")[0].removesuffix(".py") for name in bundles.LIBRARIES}
     ours |= {name for name in modules(ROOT / "firmware/lib")}
     for name in bundles.LIBRARIES:
-        source = bundles._library(name).read_text()
+        source = bundles.library_file(name).read_text()
         for line in re.findall(r"^(?:import|from) (\w+)", source, re.MULTILINE):
             assert line in built_in | ours, f"{name} imports {line}"
 
@@ -154,7 +154,9 @@ def test_settings_that_need_nothing_stay_as_they_are():
     assert settings_text(text, BOARD) == text
 
 
-@pytest.mark.parametrize("text", ["[]", "{", '{"nonsense": 1}', '{"network": {"address": "1.2.3"}}', "[" * 5000])
+@pytest.mark.parametrize(
+    "text", ["[]", "{", '{"nonsense": 1}', '{"network": {"address": "1.2.3"}}', "[" * 5000]
+)
 def test_bad_settings_are_refused(text):
     with pytest.raises(HardwireError) as caught:
         settings_text(text, BOARD)

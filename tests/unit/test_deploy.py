@@ -1,4 +1,4 @@
-"""What `hardwire deploy` decides, from what is on the board; and the escaping of what it sends."""
+"""What `hardwire deploy` decides, from what is on the board; and how it keeps Ctrl-C out of what it sends."""
 
 import json
 
@@ -7,12 +7,15 @@ import pytest
 from hardwire_host import bundle as bundles
 from hardwire_host import deploy as work
 from hardwire_host.bundle import Bundle, digest
-from hardwire_host.deploy_link import State, escape
+from hardwire_host.deploy_link import Identity, State, _chunks
 from hardwire_host.errors import FAILED, WRONG_BOARD, HardwireError
 
 BOARD = "w5500_evb_pico"
 BOOT, MAIN, SETTINGS = b'"""hardwire: boot"""', b'"""hardwire: main"""', b"{}"
 MPY = 6 | 3 << 8 | 4 << 10  # sys.implementation._mpy of the RP2040 port since MicroPython 1.23
+
+
+PICO = {"machine": "Raspberry Pi Pico with RP2040", "mpy": MPY, "release": "1.25.0", "config_text": None}
 
 
 def make_bundle(**files: bytes) -> Bundle:
@@ -31,11 +34,13 @@ def make_state(slot=None, *, hashed="", root=True, free=300, **trees: Bundle | d
             manifests[name] = tree.manifest.decode()
         if name in hashed:
             files[name] = {path: (len(data), digest(data)) for path, data in content.items()}
-    texts = {"slot": slot, "boot.py": BOOT.decode(), "main.py": MAIN.decode(), "config.json": SETTINGS.decode()}
+    texts = {
+        "slot": slot,
+        "boot.py": BOOT.decode(),
+        "main.py": MAIN.decode(),
+        "config.json": SETTINGS.decode(),
+    }
     return State(
-        machine="Raspberry Pi Pico with RP2040",
-        mpy=MPY,
-        release="1.25.0",
         block=4096,
         free=free,
         active=slot,
@@ -157,28 +162,28 @@ def test_space_of_what_goes_counts():
     ],
 )
 def test_the_wrong_board_is_refused(change, words):
-    state = State(**vars(make_state()) | change)
     with pytest.raises(HardwireError) as caught:
-        work.check_board(state, NEW)
+        work.check_board(Identity(**PICO | change), BOARD)
     assert caught.value.code == WRONG_BOARD
     assert words in caught.value.message
 
 
 @pytest.mark.parametrize("mpy", [MPY, 6 | 3 << 8 | 7 << 10])  # a Cortex-M33 (RP2350) runs code of an M0+
 def test_the_right_board_passes(mpy):
-    work.check_board(State(**vars(make_state()) | {"mpy": mpy}), NEW)
+    work.check_board(Identity(**PICO | {"mpy": mpy}), BOARD)
 
 
-def unescape(data: bytes) -> bytes:
-    """As deploy_agent.py does it."""
-    for code, byte in ((b"\x1b\x02", b"\r"), (b"\x1b\x01", b"\x03"), (b"\x1b\x00", b"\x1b")):
-        data = data.replace(code, byte)
-    return data
-
-
+@pytest.mark.parametrize("most", [64, 255, 4096])
 @pytest.mark.parametrize(
-    "data", [b"", bytes(range(256)), b"\x1b\x00\x1b\x01\x1b\x02", b"\x1b\x1b\x03\x03\r\r\x1b", b"\x03\x00\x01\r\n"]
+    "data",
+    [b"", b"\x03", b"abc", bytes(range(256)), bytes(range(256)) * 40, b"\x00\x03" * 5000, bytes(10_000)],
+    ids=["empty", "only", "none", "all", "all, long", "half", "zeros"],
 )
-def test_nothing_that_a_console_treats_specially_travels(data):
-    assert not set(escape(data)) & {0x03, 0x0D}
-    assert unescape(escape(data)) == data
+def test_ctrl_c_never_travels(data, most):
+    pieces = _chunks(data, most)
+    assert all(0 < len(piece) <= most and 3 not in piece for piece, _ in pieces)
+    # as deploy_agent.py undoes it
+    received = [
+        piece if stand_in < 0 else piece.replace(bytes([stand_in]), b"\x03") for piece, stand_in in pieces
+    ]
+    assert b"".join(received) == data

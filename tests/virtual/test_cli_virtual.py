@@ -220,7 +220,7 @@ def test_flash_is_kept(blank, repl, hardwire, tmp_path):
     flash = tmp_path / "flash.bin"
     blank("b", "--flash", str(flash))
     with repl("b") as transport:
-        transport.exec("open('/kept', 'w').write('x')")
+        transport.exec("with open('/kept', 'w') as file: file.write('x')")
     hardwire("virtual", "down", "b")
     blank("b", "--flash", str(flash))
     with repl("b") as transport:

@@ -3,7 +3,9 @@
 import contextlib
 import os
 import re
+import select
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -212,17 +214,34 @@ def down(out: Output, name: str | None, everything: bool) -> None:
 
 def _end(board: Running, out: Output) -> None:
     """Ask, then tell, then kill."""
-    try:
-        board.ask("stop", timeout=ASK_S)
-    except HardwireError as error:
-        out.note(error.message)
-        _signal(board, signal.SIGTERM)
-    if not wait_gone(board.name, STOP_S):
-        out.note(f"{board.name} does not end: killed")
-        _signal(board, signal.SIGKILL)
-        if not wait_gone(board.name, KILL_S):
-            raise HardwireError(TIMEOUT, f"the process of {board.name} (PID {board.pid}) does not end")
+    with _process(board) as process:
+        try:
+            board.ask("stop", timeout=ASK_S)
+        except HardwireError as error:
+            out.note(error.message)
+            _signal(board, signal.SIGTERM)
+        if not wait_gone(board.name, STOP_S):
+            out.note(f"{board.name} does not end: killed")
+            _signal(board, signal.SIGKILL)
+            if not wait_gone(board.name, KILL_S):
+                raise HardwireError(TIMEOUT, f"the process of {board.name} (PID {board.pid}) does not end")
+        if process:
+            select.select(process, [], [], KILL_S)  # the interpreter's own end
     out.note(f"{board.name} stopped")
+
+
+@contextlib.contextmanager
+def _process(board: Running) -> Iterator[list[int]]:
+    """A descriptor that is readable when the board's process has ended; none where the system has no such."""
+    try:
+        descriptors = [os.pidfd_open(board.pid)]
+    except (AttributeError, OSError):
+        descriptors = []
+    try:
+        yield descriptors
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 def _signal(board: Running, number: int) -> None:

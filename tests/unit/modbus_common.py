@@ -1,0 +1,46 @@
+"""What the Modbus tests share: the bank that tests/vectors.py describes, and ways to put a request to it."""
+
+import vectors as V
+
+from hardwire.wire import modbus as M
+
+TABLES = ("coils", "discrete_inputs", "holding_registers", "input_registers")
+GUARD = b"\xa5" * 16  # around the room for a response: nobody may write there
+
+
+def fresh_bank():
+    bank = M.Bank(V.COILS, V.DISCRETE_INPUTS, V.HOLDING_REGISTERS, V.INPUT_REGISTERS)
+    for address in V.COILS_ON:
+        bank.coils[address] = True
+    for address in V.DISCRETE_INPUTS_ON:
+        bank.discrete_inputs[address] = True
+    for address, value in V.HOLDING.items():
+        bank.holding_registers[address] = value
+    for address, value in V.INPUT.items():
+        bank.input_registers[address] = value
+    return bank
+
+
+def content(bank):
+    return tuple(bytes(getattr(bank, table).data) for table in TABLES)
+
+
+def steps(requests, responses):
+    return zip(
+        [bytes.fromhex(part) for part in requests.split("|")],
+        [bytes.fromhex(part) for part in responses.split("|")],
+        strict=True,
+    )
+
+
+def adu(pdu, transaction=1, unit=0xFF):
+    return transaction.to_bytes(2) + b"\0\0" + (len(pdu) + 1).to_bytes(2) + bytes([unit]) + pdu
+
+
+def execute(bank, pdu, before=b"\x55" * 3, behind=b""):
+    """One PDU through respond, surrounded by other bytes, with guards around the room for the response."""
+    out = bytearray(GUARD + bytes(M.MAX_PDU) + GUARD)
+    n = M.respond(memoryview(before + pdu + behind), len(before), len(pdu), bank, out, len(GUARD))
+    assert 2 <= n <= M.MAX_PDU
+    assert out[: len(GUARD)] == GUARD and out[-len(GUARD) :] == GUARD
+    return bytes(out[len(GUARD) : len(GUARD) + n])
