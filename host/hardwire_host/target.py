@@ -76,7 +76,11 @@ class Target:
     board: Running | None = None
 
     def endpoint(self, service: str) -> tuple[str, int]:
-        """(host, port) at which the PC reaches `service`, a key of the configuration. Raises HardwireError."""
+        """(host, port) at which the PC reaches `service` (a name in the configuration).
+
+        Raises:
+            HardwireError: nothing leads there.
+        """
         if self.board is not None:
             board_port = self.board.services.get(service)
             for forward in self.board.forwards:

@@ -44,3 +44,63 @@ def execute(bank, pdu, before=b"\x55" * 3, behind=b""):
     assert 2 <= n <= M.MAX_PDU
     assert out[: len(GUARD)] == GUARD and out[-len(GUARD) :] == GUARD
     return bytes(out[len(GUARD) : len(GUARD) + n])
+
+
+class Recorder:
+    """A transport and its peer, to the letter of the contract: data is gone after data_received and write return,
+    nothing may be written during a pause, nothing is delivered while reading is paused or after close.
+
+    `room`: bytes the peer takes before writing pauses, until the next `feed` or `drain`; None: any number.
+    """
+
+    def __init__(self, server, room=None):
+        self.room = self.free = room
+        self.out = b""
+        self.writes = 0
+        self.closed = self.paused = self.ended = False
+        self.reading = True
+        self.protocol = server()
+        self.protocol.connection_made(self)
+
+    def write(self, data):
+        assert len(data) and not self.closed and not self.paused
+        self.out += data
+        self.writes += 1
+        if self.room is not None:
+            self.free -= len(data)
+            if self.free < 0:
+                self.paused = True
+                self.protocol.pause_writing()
+
+    def feed(self, data):
+        self.drain()
+        if data and not self.closed:
+            buffer = bytearray(data)
+            with memoryview(buffer) as view:
+                self.protocol.data_received(view)
+            buffer[:] = b"\xee" * len(buffer)
+
+    def end(self):
+        """The peer sends no more."""
+        if not self.closed and not self.protocol.eof_received():
+            self.closed = True
+
+    def drain(self):
+        """The peer reads all there is."""
+        while self.paused:
+            self.paused = False
+            self.free = self.room
+            self.protocol.resume_writing()
+        assert self.reading or self.closed
+
+    def close(self):
+        self.closed = True
+
+    def pause_reading(self):
+        self.reading = False
+
+    def resume_reading(self):
+        self.reading = True
+
+    def get_extra_info(self, name):
+        return {"peername": ("192.0.2.1", 50000)}[name]

@@ -18,6 +18,11 @@ BITS, REGISTERS = DataType.BITS, DataType.REGISTERS
 APP = [1, 2, 120, 1, 5, 0, 7, 3, 2, 9, 4, 1, 0x0102, 0, 0, 0]
 
 
+def _address(listener):
+    host, port = listener.getsockname()
+    return f"{host}:{port}"
+
+
 def _answer(pdu):
     """The rest of an answer's MBAP header, for unit 1, and its PDU."""
     return (len(pdu) + 1).to_bytes(2, "big") + b"\x01" + pdu
@@ -39,11 +44,16 @@ class _Server:
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         self._server = self._call(self._start())
-        self.address = "127.0.0.1:%d" % self._server.transport.sockets[0].getsockname()[1]
+        self.address = _address(self._server.transport.sockets[0])
 
     async def _start(self):
         identity = ModbusDeviceIdentification(
-            info_name={"VendorName": "hardwire", "ProductCode": "test", "MajorMinorRevision": "1.2", "ModelName": "m"}
+            info_name={
+                "VendorName": "hardwire",
+                "ProductCode": "test",
+                "MajorMinorRevision": "1.2",
+                "ModelName": "m",
+            }
         )
         server = ModbusTcpServer(_device(), identity=identity, address=("127.0.0.1", 0))
         await server.serve_forever(background=True)
@@ -79,7 +89,7 @@ def hardwire(capsys):
 
 @pytest.fixture
 def scripted():
-    """Start a server that answers each request with the next of some byte strings; None closes, b"" is silence."""
+    """Start a server that answers requests with given byte strings, in order; None closes, b"" is silence."""
     listeners = []
 
     def start(*answers):
@@ -97,7 +107,7 @@ def scripted():
                 connection.recv(300)
 
         threading.Thread(target=serve, daemon=True).start()
-        return "127.0.0.1:%d" % listener.getsockname()[1]
+        return _address(listener)
 
     yield start
     for listener in listeners:
@@ -178,7 +188,12 @@ def test_identify(server, hardwire):
     code, out, _ = hardwire("modbus", "identify", "--host", server.address, "--json")
     assert code == 0
     objects = json.loads(out)["objects"]
-    assert objects == {"vendor_name": "hardwire", "product_code": "test", "revision": "1.2", "model_name": "m"}
+    assert objects == {
+        "vendor_name": "hardwire",
+        "product_code": "test",
+        "revision": "1.2",
+        "model_name": "m",
+    }
 
 
 def test_identify_without_device_identification(hardwire, scripted):
@@ -206,7 +221,7 @@ def test_app_registers():
 
 def test_no_server(hardwire):
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = "127.0.0.1:%d" % listener.getsockname()[1]
+        address = _address(listener)
     code, out, err = hardwire("modbus", "read", "coil", "0", "--host", address)
     assert (code, out) == (NO_BOARD, "")
     assert err.startswith(f"hardwire: cannot connect to {address}: connection refused")

@@ -22,7 +22,7 @@ BAD = (
     ("", "not valid JSON"),
     ("{", "not valid JSON"),
     ("[]", "expected an object"),
-    ('{"nmae": "x"}', "nmae: unknown key"),
+    ('{"nam": "x"}', "nam: unknown key"),
     ('{"network": 5}', "network: expected an object"),
     ('{"network": {"ip": "1.2.3.4"}}', "network.ip: unknown key"),
     ('{"network": {"mode": "auto"}}', "network.mode: expected one of: static, dhcp"),

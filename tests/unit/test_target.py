@@ -1,4 +1,4 @@
-"""Which board is meant, and what is said when its port cannot be used. Real PTYs, files and locks; no board."""
+"""Which board is meant, and what is said when its port cannot be used. Real PTYs, files, locks; no board."""
 
 import fcntl
 import os
@@ -56,7 +56,14 @@ def board():
     def started(name, forwards=(), services=None):
         claims.append(claim := running.claim(name))
         made = Running(
-            claim.name, os.getpid(), "w5500_evb_pico", "x.uf2", "/dev/pts/9", 0.0, services or {}, list(forwards)
+            claim.name,
+            os.getpid(),
+            "w5500_evb_pico",
+            "x.uf2",
+            "/dev/pts/9",
+            0.0,
+            services or {},
+            list(forwards),
         )
         claim.publish(made)
         return made
@@ -184,7 +191,9 @@ def test_not_a_port(tmp_path):
 
 
 def test_port_of_another_program(silent_port):
-    holder = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); input()"
+    holder = (
+        "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); input()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", holder, silent_port], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
@@ -228,7 +237,7 @@ def test_state_of_a_killed_process_is_cleaned(runtime):
         "import os, signal; from hardwire_host.virtual.running import claim, Running; c = claim();"
         "c.publish(Running(c.name, os.getpid(), 'b', 'i', 'r', 0.0)); os.kill(os.getpid(), signal.SIGKILL)"
     )
-    done = subprocess.run([sys.executable, "-c", script], env=os.environ)
+    done = subprocess.run([sys.executable, "-c", script], env=os.environ, check=False)
     assert done.returncode == -9
     folder = runtime / "hardwire"
     assert {path.name for path in folder.iterdir()} == {"virtual.lock", "virtual.json"}
