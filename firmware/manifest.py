@@ -1,10 +1,10 @@
-"""What is frozen into an image: this folder's programs, `hardwire` with its boards, lib/, and the board libraries.
+"""What is frozen into an image: the programs here, `hardwire` with its boards, lib/, and the board libraries.
 
 For MicroPython's own build, on any port:
     make -C ports/rp2 BOARD=W5500_EVB_PICO FROZEN_MANIFEST=/path/to/firmware/manifest.py
-The board libraries are those installed for the Python (3.11 or later) that runs the build, at the versions pinned in
-pyproject.toml, extra `board`; `make setup` installs them in .venv. A file of the same name on the board's own filesystem
-comes before a frozen module, except for boot.py and main.py.
+The board libraries are those installed for the Python (3.11 or later) that runs the build, at the versions
+pinned in pyproject.toml, extra `board`; `make setup` installs them in .venv. A file of the same name on the
+board's own filesystem comes before a frozen module, except for boot.py and main.py.
 """
 
 import atexit
@@ -12,6 +12,7 @@ import glob
 import importlib.metadata
 import os
 import tempfile
+
 import tomllib
 
 OPTIMISE = 2  # as deployed: no asserts, but line numbers in tracebacks

@@ -117,9 +117,13 @@ class Board:
             while True:
                 await self._pump.readable()
         finally:
-            self._pump.stop()
             keeper.cancel()
-            self.net.stop()
+            self.stop()
+
+    def stop(self):
+        """Tell the peers, close every socket, let go of pins and timers. For start.py: Ctrl-C unwinds no task."""
+        self._pump.stop()
+        self.net.stop()
 
     async def _keep_lease(self):
         while self.network.dynamic:

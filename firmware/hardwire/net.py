@@ -6,13 +6,14 @@ and calls the socket's owner, with no task switch and, in steady state, no alloc
 """
 
 from . import log
-from .compat import const, micropython, ticks_diff, ticks_ms
+from .compat import const, micropython, sleep_ms, ticks_diff, ticks_ms
 from .transport import CHUNK, TICK_MS, Transport
 from .w5500 import regs as R
 from .w5500.chip import ChipError
 
 LINK_TICKS = const(5)  # look at the PHY every so many ticks
 ROOM_POLL_MS = const(2)  # look for room in a full transmit memory this often: acknowledgements do not interrupt
+STOP_MS = const(20)  # for FIN to go out before the sockets are closed
 ROUNDS = const(16)  # of serving sockets before other tasks get a turn
 _SMALL = const(64)  # views up to this many bytes are made once and kept
 
@@ -95,7 +96,11 @@ class Net:
         self._chip.interrupts(self._mask)
 
     def stop(self):
-        """Close every socket at once, so that no peer waits for an answer that will not come."""
+        """Close every socket, with FIN to whoever is connected, so that no peer waits for an answer."""
+        for endpoint in self._endpoints:
+            if isinstance(endpoint.owner, Transport):
+                endpoint.disconnect()
+        sleep_ms(STOP_MS)
         for endpoint in self._endpoints:
             endpoint.close()
             endpoint.owner = None

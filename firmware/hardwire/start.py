@@ -33,4 +33,5 @@ def main():
     try:
         asyncio.run(app.main(board))
     finally:
+        board.stop()
         asyncio.new_event_loop()

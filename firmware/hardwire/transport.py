@@ -12,6 +12,7 @@ from .w5500.chip import ChipError
 TICK_MS = const(100)  # net.py calls `tick` this often
 CLOSE_TICKS = const(20)  # FIN not answered for this long: drop the connection
 STALL_TICKS = const(100)  # half a message and then silence: close
+SILENT_TICKS = const(600)  # connected and never said a word: close; the chip's keepalive wants data first
 SEND_STALL_TICKS = const(300)  # a peer that takes nothing for this long: close
 CHUNK = const(2048)  # most bytes handed to a protocol at once: the receive memory of a socket
 WRITE_QUEUE = const(4096)  # a protocol that writes on after pause_writing is cut off here
@@ -41,7 +42,8 @@ class Transport:
         self._fin_sent = False
         self._eof = False
         self._ticks = 0  # since the last byte came or went; reset by `_active`
-        self._active = True  # set by every exchange, cleared by the tick
+        self._active = False  # set by every exchange, cleared by the tick
+        self._silent = True  # no byte has come since connect
         self._received = None
         self.service = service
         self.peer = peer
@@ -225,7 +227,7 @@ class Transport:
     def tick(self):
         """TICK_MS have passed."""
         if self._active and not self._closing:
-            self._active = False
+            self._active = self._silent = False
             self._ticks = 0
             return
         self._ticks += 1
@@ -238,6 +240,8 @@ class Transport:
                 self.abort()
         elif getattr(self.protocol, "pending", False) and ticks >= STALL_TICKS:
             log.info("%s: half a message, then nothing: closed", self.service.name)
+            self.close()
+        elif self._silent and ticks >= SILENT_TICKS:
             self.close()
         elif self.service.idle_s and ticks * TICK_MS >= self.service.idle_s * 1000:
             self.close()

@@ -1,3 +1,3 @@
-"""For `from __future__ import annotations` in third-party libraries: MicroPython never evaluates annotations."""
+"""For `from __future__ import annotations` in third-party libraries; MicroPython evaluates none."""
 
 annotations = None

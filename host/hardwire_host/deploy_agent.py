@@ -1,7 +1,11 @@
-# Runs on the board for deploy_link.py, which compiles this file and hands it over without touching the flash.
-# In: calls in the raw REPL, and file content on stdin. Out: printed lines. Never: a change to the tree that boots.
+"""Runs on the board for deploy_link.py, which compiles this file and hands it over past the flash.
+
+In: calls in the raw REPL, and file content on stdin. Out: printed lines. Never: a change to the tree that
+boots, unless `commit` is told to make another one boot.
+"""
 
 import binascii
+import errno
 import hashlib
 import json
 import os
@@ -43,20 +47,23 @@ def walk(top, path=""):
         if entry[1] & 0x4000:
             yield from walk(top, name)
         else:
-            yield name, os.stat(top + name)[6]
+            yield name, entry[3]
 
 
 def state(wanted, root):
-    """Print a line of JSON on the board, then [slot, path, size, sha256] of each file that may be written over.
+    """Print a line of JSON on the board, then [slot, path, size, sha256] of each file of one slot.
 
-    wanted: SHA-256 of the manifest that will be deployed; if the slot that boots has it, its files are listed too.
+    It is the slot that boots if its manifest has the SHA-256 `wanted`, else the other, or slot a if none
+    boots.
     """
     s = os.statvfs("/")
     m = {t: text("/" + t + "/manifest.json") for t in "ab"}
     slot = text("/slot")
     if slot not in ("a", "b") or m[slot] is None:  # as boot.py does it
         slot = slot and ("a" if m["a"] is not None else "b" if m["b"] is not None else None)
-    same = slot and sha256("/" + slot + "/manifest.json") == wanted
+    listed = "b" if slot == "a" else "a"
+    if slot and sha256("/" + slot + "/manifest.json") == wanted:
+        listed = slot
     print(
         json.dumps(
             {
@@ -65,13 +72,12 @@ def state(wanted, root):
                 "active": slot,
                 "manifests": m,
                 "root": {n: text("/" + n) for n in root},
+                "listed": listed,
             }
         )
     )
-    for t in "ab":
-        if t != slot or same:
-            for path, size in walk("/" + t):
-                print(json.dumps([t, path[1:], size, sha256("/" + t + path)]))
+    for path, size in walk("/" + listed):
+        print(json.dumps([path[1:], size, sha256("/" + listed + path)]))
 
 
 def drop(paths):
@@ -95,16 +101,20 @@ def folders(path):
         made.add(path[:n])
         try:
             os.mkdir(path[:n])
-        except OSError:
-            pass
+        except OSError as error:
+            if error.errno != errno.EEXIST:
+                raise
         n = path.find("/", n + 1)
 
 
 def put(files):
-    """Write files that come on stdin, as [path, [[bytes, stand-in for byte 3 or -1], ...]]; print each one's SHA-256.
+    """Write files that come on stdin; print the SHA-256 of each, as read back.
 
-    A chunk is asked for by a dot once the one before it is in flash: a UART without flow control loses what comes
-    while flash is being written. Byte 3 is Ctrl-C, which must go on stopping this program, so it never travels.
+    files: [[path, [[length of a chunk, what stands for byte 3 in it or -1], ...]], ...]
+
+    A chunk is asked for by a dot once the one before it is in flash: a UART without flow control loses what
+    comes while flash is being written. Byte 3 is Ctrl-C, which must go on stopping this program, so it never
+    travels.
     """
     for path, chunks in files:
         folders(path)
@@ -118,7 +128,7 @@ def put(files):
 
 
 def copy(source, target, paths):
-    """Copy files on the board; print each copy's SHA-256."""
+    """Copy files on the board; print the SHA-256 of each copy."""
     b = memoryview(bytearray(CHUNK))
     for p in paths:
         folders(target + p)

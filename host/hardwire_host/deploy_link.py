@@ -1,12 +1,13 @@
 """The PC's half of the agent on the board: who it is, what is on it; write, copy, remove, switch.
 
-In: mpremote's transport in the raw REPL, paths and bytes. Out: an `Identity`, a `State`; content that was read back
-from flash and had the right SHA-256. Never: a decision about what to write. Raises HardwireError (FAILED) with what
-the board said, or TIMEOUT when it says nothing; what mpremote raises is for target.session to explain.
+In: mpremote's transport in the raw REPL, paths and bytes. Out: an `Identity`, a `State`; content that was
+read back from flash and had the right SHA-256. Never: a decision about what to write. Raises HardwireError
+(FAILED) with what the board said, or TIMEOUT when it says nothing; what mpremote raises is for target.session
+to explain.
 
-The agent comes as .mpy, because compiling its source would take the board longer than anything else here, and file
-content goes to its stdin as it is: 8 us of the board's time per byte. Deflate would save 3 us of them (37 % of the
-bytes) and take 4 us; base64 and mpremote's repr() cost more of both.
+The agent comes as .mpy, because compiling its source would take the board longer than anything else here, and
+file content goes to its stdin as it is: 8 us of the board's time per byte. Deflate would save 3 us of them
+(37 % of the bytes) and take 4 us; base64 and mpremote's repr() cost more of both.
 """
 
 import json
@@ -37,7 +38,8 @@ def t():
   with open("/config.json") as f:return f.read()
  except(OSError,UnicodeError):pass
 i=sys.implementation
-print(json.dumps([getattr(i,"_machine",sys.platform),getattr(i,"_mpy",0),".".join(str(n)for n in i.version[:3]),t()]))
+v=".".join(str(n)for n in i.version[:3])
+print(json.dumps([getattr(i,"_machine",sys.platform),getattr(i,"_mpy",0),v,t()]))
 """
 
 # A filesystem in RAM with one file: MicroPython imports .mpy from nowhere else.
@@ -61,7 +63,7 @@ from deploy_agent import *
 
 @dataclass(frozen=True)
 class Identity:
-    """Who the board is: machine as MicroPython names it, sys.implementation._mpy, release, text of /config.json."""
+    """Who the board is: sys.implementation._machine and _mpy, MicroPython's release, text of /config.json."""
 
     machine: str
     mpy: int
@@ -73,9 +75,9 @@ class Identity:
 class State:
     """What is on the board.
 
-    block, free: bytes per block and free blocks of the filesystem. active: the slot that boots, None if neither.
-    manifests: text by slot; root: text of files in the root; None where there is none.
-    files: {slot: {path: (size, sha256)}}, only of slots that were hashed.
+    block, free: bytes per block and free blocks of the filesystem. active: the slot that boots, None if
+    neither. manifests: text by slot; root: text of files in the root; None where there is none. listed: the
+    slot whose files were hashed. files: (size, sha256) by path, of that slot.
     """
 
     block: int
@@ -83,7 +85,8 @@ class State:
     active: str | None
     manifests: dict[str, str | None]
     root: dict[str, str | None]
-    files: dict[str, dict[str, tuple[int, str]]] = field(default_factory=dict)
+    listed: str
+    files: dict[str, tuple[int, str]] = field(default_factory=dict)
 
 
 def identify(transport: "SerialTransport") -> Identity:
@@ -104,14 +107,16 @@ def start_agent(transport: "SerialTransport", arch: str) -> None:
 def read_state(transport: "SerialTransport", wanted: bytes, root: Sequence[str]) -> State:
     """What is on the board, in one round trip.
 
-    wanted: the manifest that will be deployed; the active slot is hashed only if it claims to be that already.
+    wanted: the manifest that will be deployed. If the active slot claims to be that, its files are hashed to
+    see if
+        it is true; else those of the other slot, to see what of them can stay.
     root: names of the files in the root to return.
     """
     head, *lines = _call(transport, f"state({digest(wanted)!r},{list(root)})").splitlines()
     state = State(**json.loads(head))
     for line in lines:
-        slot, path, size, sha256 = json.loads(line)
-        state.files.setdefault(slot, {})[path] = size, sha256
+        path, size, sha256 = json.loads(line)
+        state.files[path] = size, sha256
     return state
 
 
@@ -151,9 +156,9 @@ def _end(transport: "SerialTransport") -> None:
 
 
 def _chunks(data: bytes, most: int) -> list[tuple[bytes, int]]:
-    """`data` in pieces of at most `most` bytes without the byte 3, each with the value that stands for it (-1: none).
+    """`data` in pieces of at most `most` bytes without byte 3, each with what stands for it (-1: none).
 
-    Any value that a piece does not contain can stand in, so a piece that contains all of them is made shorter.
+    Any value that a piece does not contain can stand in, so one that contains all of them is made shorter.
     """
     pieces = []
     while data:

@@ -13,6 +13,8 @@ from .target import LOOPBACK, Target, at_prompt, session
 
 PROBE_S = 2.0  # for a service to answer; a listening board takes milliseconds, an emulated one below 0.1 s
 PAUSE_S = 0.2  # between two rounds of asking
+LOOK_S = 3.0  # between two looks at the console
+IDLE_LOOKS = 2  # prompts in a row: one may be what was printed before the restart
 START_S = 60.0  # for `import app` on an emulated board
 
 
@@ -51,20 +53,39 @@ def answers(service: str, host: str, port: int) -> bool:
     return True
 
 
-def wait_for(places: dict[str, tuple[str, int]], seconds: float) -> dict[str, tuple[str, int]]:
-    """Wait until every service answers, at most `seconds`. Returns those that do not."""
+def wait_for(
+    places: dict[str, tuple[str, int]], seconds: float, target: Target | None = None
+) -> dict[str, tuple[str, int]]:
+    """Wait until every service answers, at most `seconds`. Returns those that do not.
+
+    With `target`, the board at the other end, it also ends when no app runs there any more.
+    """
     silent = dict(places)
-    deadline = time.monotonic() + seconds
+    start = time.monotonic()
+    look, idle = start + LOOK_S, 0
     while True:
         silent = {name: place for name, place in silent.items() if not answers(name, *place)}
-        if not silent or time.monotonic() > deadline:
+        now = time.monotonic()
+        if not silent or now > start + seconds:
             return silent
+        if target and now > look:
+            idle = idle + 1 if _idle(target) else 0
+            if idle == IDLE_LOOKS:
+                return silent
+            look = time.monotonic() + LOOK_S
         time.sleep(PAUSE_S)
+
+
+def _idle(target: Target) -> bool:
+    try:
+        return at_prompt(target)
+    except HardwireError:  # somebody else has the port by now: that is their right
+        return False
 
 
 def why_silent(target: Target) -> HardwireError | None:
     """What keeps the app from running; None if it runs. A board that is idle is started once more."""
-    if not at_prompt(target):
+    if not _idle(target):
         return None
     try:
         with session(target, soft_reset=True, restart=True, timeout=START_S) as transport:

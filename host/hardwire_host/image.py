@@ -1,7 +1,7 @@
 """The MicroPython image for the RP2040: built from Debian's packages, kept under a key of its recipe.
 
-In: the pins in pyproject.toml; for a frozen image also firmware/, boards/ and the board libraries installed beside
-this package. Out: the path of a UF2. Never: half an image in the cache, a prebuilt binary from the network.
+In: the pins in pyproject.toml; for a frozen image also firmware/, boards/ and the board libraries installed
+beside this package. Out: the path of a UF2. Never: half an image in the cache, a binary from the network.
 
 `python -m hardwire_host.image [--frozen]` prints the path on stdout (`make image`).
 """
@@ -17,7 +17,7 @@ import tarfile
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from . import debian
@@ -46,10 +46,13 @@ LIBRARIES = {  # compiler, file it must find -> Debian package that brings it
     ("gcc", "crt1.o"): "libc6-dev",
 }
 
-# The image has no C++ but pico-sdk's operator new, which nothing calls. Without it, and linked as C, it does not need
-# libstdc++-arm-none-eabi-newlib: 2 GB of disk, three times everything else together.
+# The image has no C++ but pico-sdk's operator new, which nothing calls. Without that, linked as C, it needs
+# no libstdc++-arm-none-eabi-newlib: 2 GB of disk, twice everything else together.
 NO_NEW = "-DPICO_CXX_DISABLE_ALLOCATION_OVERRIDES=1"
-LINK = "<CMAKE_C_COMPILER> <FLAGS> <CMAKE_CXX_LINK_FLAGS> <LINK_FLAGS> <OBJECTS> -o <TARGET> <LINK_LIBRARIES> -lm"
+LINK = "<CMAKE_C_COMPILER> <FLAGS> <CMAKE_CXX_LINK_FLAGS> <LINK_FLAGS> <OBJECTS> -o <TARGET> <LINK_LIBRARIES>"
+LINK += " -lm"
+
+PYTHON = Path(sys.executable).parent.resolve() / "python3"  # in one spelling: another one compiles all anew
 
 Report = Callable[[str], None]
 
@@ -67,29 +70,29 @@ def find_or_build(frozen: bool = False, report: Report | None = None) -> Path:
     report = report or _stderr
     try:
         recipe = _recipe()
-        key = _key(recipe, _frozen_files() if frozen else [])
-        image = CACHE / f"{BOARD}-{recipe['micropython']}{'-frozen' * frozen}-{key}.uf2"
-        if image.exists():
-            os.utime(image)  # the oldest are thrown away
-            return image
-        CACHE.mkdir(parents=True, exist_ok=True)
-        with _lock(report):
-            if not image.exists():
-                _build(recipe, image, MANIFEST if frozen else None, report)
+        image = _path(recipe, frozen)
+        if not image.exists():
+            CACHE.mkdir(parents=True, exist_ok=True)
+            with _lock(report) as lock:
+                while not (image := _path(recipe, frozen)).exists():
+                    log = debian.Log(CACHE / "build.log", lock)
+                    uf2 = _build(recipe, MANIFEST if frozen else None, log, report)
+                    if image == _path(recipe, frozen):  # else a source was edited meanwhile
+                        uf2.rename(image)
+                _prune()
+        with suppress(OSError):  # a cache of another user
+            os.utime(image)
         return image
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        raise HardwireError(
-            FAILED, f"cannot build the MicroPython image: {error.strerror or error}{where}"
-        ) from None
+        reason = f"{error.strerror or error}{where}"
+        raise HardwireError(FAILED, f"cannot build the MicroPython image: {reason}") from None
 
 
 def _recipe():
     """Pinned suite and upstream versions, [tool.hardwire.image]."""
     if not PROJECT.exists():
-        raise HardwireError(
-            FAILED, "an image is built from a source tree", "give a ready image: --image PATH"
-        )
+        raise HardwireError(FAILED, "an image is built from a source tree", "give a ready one: --image PATH")
     return tomllib.loads(PROJECT.read_text())["tool"]["hardwire"]["image"]
 
 
@@ -109,67 +112,69 @@ def _frozen_files():
                 yield path.as_posix(), Path(path.locate())
 
 
+def _path(recipe, frozen):
+    kind = "-frozen" if frozen else ""
+    key = _key(recipe, _frozen_files() if frozen else ())
+    return CACHE / f"{BOARD}-{recipe['micropython']}{kind}-{key}.uf2"
+
+
 def _key(recipe, files=()):
     digest = hashlib.sha256(repr(sorted(recipe.items())).encode())
-    own = [(path.name, path) for path in (Path(__file__), Path(debian.__file__))]
-    for name, path in [*own, *files]:
+    for name, path in [("recipe", Path(__file__)), *files]:
         digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\0".encode())
     return digest.hexdigest()[:16]
 
 
+def _prune():
+    for old in sorted(CACHE.glob("*.uf2"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
+        old.unlink()
+
+
 @contextmanager
-def _lock(report: Report) -> Iterator[None]:
-    """One build at a time; the lock goes with the process, however that ends."""
+def _lock(report: Report) -> Iterator[int]:
+    """One build at a time. The file descriptor is for the tools: those of a killed build may still run."""
     with (CACHE / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             report("image: waiting for another build")
             fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        yield lock.fileno()
 
 
-def _build(recipe, image, manifest, report):
-    log = debian.Log(CACHE / "build.log")
+def _build(recipe, manifest, log, report):
     for stale in CACHE.glob("new-*"):  # of a killed build
         shutil.rmtree(stale)
     missing = _missing()
     if missing:
-        report(f"image: installing {' '.join(sorted(missing))}")
-        debian.install(missing, log)
+        debian.install(missing, log, report)
     tree = CACHE / f"tree-{_key(recipe)}"
     if not tree.exists():
         for stale in CACHE.glob("tree-*"):  # of another recipe
             shutil.rmtree(stale)
-        with tempfile.TemporaryDirectory(prefix="new-", dir=CACHE, ignore_cleanup_errors=True) as temporary:
+        with tempfile.TemporaryDirectory(prefix="new-", dir=CACHE) as temporary:
             new = Path(temporary) / "micropython"
             _unpack(recipe, _downloads(recipe, log, report), new, log, report)
             report("image: compiling mpy-cross")
-            command = ["make", "-C", "mpy-cross", f"-j{os.cpu_count()}", "COPT=-O0"]  # it runs for a second
-            log.run("compiling mpy-cross", command, cwd=new, env=_environment(recipe, new))
+            options = [f"-j{os.cpu_count()}", f"PYTHON={PYTHON}", "COPT=-O0"]  # it runs for a second
+            make = ["make", "-C", "mpy-cross", *options]
+            log.run("compiling mpy-cross", make, cwd=new, env=_environment(recipe, new))
             new.rename(tree)
-    report("image: compiling MicroPython")
-    uf2 = _compile(recipe, tree, manifest, log)
-    describe(uf2)
-    uf2.rename(image)
-    for old in sorted(CACHE.glob("*.uf2"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
-        old.unlink()
+    return _compile(recipe, tree, manifest, log, report)
 
 
 def _missing():
     """Debian packages to install."""
     missing = {package for command, package in COMMANDS.items() if not shutil.which(command)}
-    return missing | {
-        package for (compiler, name), package in LIBRARIES.items() if not _finds(compiler, name)
-    }
+    missing |= {package for (compiler, name), package in LIBRARIES.items() if not _finds(compiler, name)}
+    return missing
 
 
 def _finds(compiler, name):
     if not shutil.which(compiler):
         return False
-    found = subprocess.run(
-        [compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True
-    ).stdout
+    command = [compiler, f"-print-file-name={name}"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return found.strip() != name  # a compiler that does not find it prints the name as it is
 
 
@@ -178,10 +183,8 @@ def _downloads(recipe, log, report):
     names = [f"{name}={recipe[name]}" for name in ("suite", "micropython", "pico-sdk", "tinyusb", "mbedtls")]
     folder = CACHE / f"debian-{hashlib.sha256(' '.join(names).encode()).hexdigest()[:16]}"
     if not folder.exists():
-        report(
-            f"image: fetching MicroPython {recipe['micropython']} and pico-sdk {recipe['pico-sdk']} from Debian"
-        )
-        with tempfile.TemporaryDirectory(prefix="new-", dir=CACHE, ignore_cleanup_errors=True) as temporary:
+        report(f"image: fetching the sources of MicroPython {recipe['micropython']} from Debian")
+        with tempfile.TemporaryDirectory(prefix="new-", dir=CACHE) as temporary:
             new = Path(temporary) / "debian"
             new.mkdir()
             debian.fetch(
@@ -226,15 +229,12 @@ def _only(folder, pattern):
     return path
 
 
-def _compile(recipe, tree, manifest, log):
+def _compile(recipe, tree, manifest, log, report):
     """Build in the tree, where a second image (frozen, or with changed files) costs seconds."""
     build = tree / "build"
     env = _environment(recipe, tree)
-    for old in (
-        "frozen_mpy",
-        "frozen_content.c",
-        "firmware.bin",
-    ):  # mpy files are rebuilt by date, keys are by content
+    report("image: compiling MicroPython" + ("" if build.exists() else ", about a minute"))
+    for old in ("frozen_mpy", "frozen_content.c", "firmware.bin"):  # reused by date; we go by content
         path = build / old
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     if not manifest:
@@ -245,30 +245,21 @@ def _compile(recipe, tree, manifest, log):
         "MICROPY_FROZEN_MANIFEST": manifest,
         "CMAKE_CXX_LINK_EXECUTABLE": LINK,
         "PICO_NO_PICOTOOL": 1,  # it would be downloaded; uf2conv makes the UF2
-        "Python3_EXECUTABLE": sys.executable,  # the manifest finds the board libraries where it runs
+        "Python3_EXECUTABLE": PYTHON,  # the manifest finds the board libraries where it runs
     }
     defines = [f"-D{name}={value}" for name, value in options.items()]
     configure = ["cmake", "-S", tree / "ports" / "rp2", "-B", build, "-G", "Ninja", *defines]
     log.run("configuring MicroPython", configure, cwd=tree, env=env | {"CXXFLAGS": NO_NEW})
     log.run("compiling MicroPython", ["ninja", "-C", build], cwd=tree, env=env)
     uf2 = build / "firmware.uf2"
-    convert = [
-        sys.executable,
-        tree / "tools" / "uf2conv.py",
-        "-f",
-        "RP2040",
-        "-b",
-        hex(FLASH),
-        "-c",
-        "-o",
-        uf2,
-    ]
-    log.run("writing the UF2", [*convert, build / "firmware.bin"], cwd=tree, env=env)
+    uf2conv = [PYTHON, tree / "tools" / "uf2conv.py", "-f", "RP2040", "-b", hex(FLASH), "-c", "-o", uf2]
+    log.run("writing the UF2", [*uf2conv, build / "firmware.bin"], cwd=tree, env=env)
+    describe(uf2)
     return uf2
 
 
 def _environment(recipe, tree=None):
-    """For compilers: of the caller's variables only what does not change the result, and the sources' own date."""
+    """For the tools: of the caller's variables those that cannot change the result, and the sources' date."""
     env = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
     env |= {"LC_ALL": "C", "MICROPY_GIT_TAG": f"v{recipe['micropython']}"}
     if tree:

@@ -250,11 +250,9 @@ def _open_error(target: Target) -> HardwireError:
         return HardwireError(BUSY, f"{device} was held by another program", "try again")
     if code in (errno.EWOULDBLOCK, errno.EBUSY) or (os.name == "nt" and "PermissionError" in text):
         own = {target.board.pid} if target.board else set()
-        pids = [str(pid) for pid in _holders(device) if pid not in own]
-        by = f"by PID {', '.join(pids)}" if pids else "by another program"
-        return HardwireError(
-            BUSY, f"{device} is held {by}", "close that program", {"pids": [int(p) for p in pids]}
-        )
+        pids = [pid for pid in _holders(device) if pid not in own]
+        by = f"by PID {', '.join(map(str, pids))}" if pids else "by another program"
+        return HardwireError(BUSY, f"{device} is held {by}", "close that program", {"pids": pids})
     if code in (errno.EACCES, errno.EPERM):
         return HardwireError(
             NO_BOARD, f"{device}: permission denied", 'sudo usermod -aG dialout "$USER", then log in again'
@@ -305,7 +303,6 @@ def _leave(transport: "SerialTransport", *, running_code: bool, restart: bool) -
         transport.exit_raw_repl()
         if restart:
             transport.serial.write(b"\x04")
-        transport.serial.flush()
     with contextlib.suppress(OSError):
         transport.close()
 
@@ -344,11 +341,8 @@ def session(
         raise HardwireError(
             FAILED, f"{target.name}: {lines[-1]}", "the board raised this; -v shows its traceback"
         ) from error
-    except (
-        TransportError,
-        SerialTimeoutException,
-        StructError,
-    ) as error:  # struct: mpremote unpacks a missing answer
+    except (TransportError, SerialTimeoutException, StructError) as error:
+        # struct.error: mpremote unpacks an answer that did not come
         raise HardwireError(
             TIMEOUT, f"{target.name} stopped answering: {error}", "reset it, then try again"
         ) from error

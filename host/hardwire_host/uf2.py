@@ -1,7 +1,7 @@
-"""What a UF2 file says about itself: is it MicroPython for the RP2040, which version, and where its filesystem lies.
+"""What a UF2 file says of itself: is it MicroPython for the RP2040, which version, where is its filesystem.
 
-In: a UF2 file. Out: its flash content and an `Image`, read from the binary info that every pico-sdk program carries
-(and `picotool info` shows). Never: writing UF2, guessing a flash layout.
+In: a UF2 file. Out: its flash content and an `Image`, read from the binary info that every pico-sdk program
+carries (`picotool info` shows it). Never: writing UF2, guessing a flash layout.
 
 Source: microsoft/uf2, "File format"; pico-sdk 2.1.1, pico/binary_info/{defs,structure}.h.
 """
@@ -15,6 +15,7 @@ from .errors import WRONG_BOARD, HardwireError
 RP2040 = 0xE48BFF56  # family id
 FLASH = 0x10000000  # XIP base
 FLASH_MAX = 16 << 20  # what XIP can address
+FILE_MAX = 4 * FLASH_MAX  # a UF2 is at least twice what it writes; more is not worth reading
 
 _BLOCK = struct.Struct("<8I")  # magic, magic, flags, address, payload size, block, blocks, family
 _BLOCK_SIZE = 512
@@ -38,7 +39,7 @@ _FROZEN = (_TAG_MICROPYTHON, 0x4A99D719)
 
 @dataclass(frozen=True)
 class Image:
-    """A MicroPython image for the RP2040. `fs_start` (from the start of flash), `fs_size` and `size` are in bytes."""
+    """A MicroPython image for the RP2040. `fs_start` (from the start of flash), `fs_size`, `size`: bytes."""
 
     version: str  # "v1.25.0"
     board: str  # name of the pico-sdk's board file: "pico", "wiznet_w5500_evb_pico"
@@ -55,7 +56,8 @@ def flash(path: Path) -> bytes:
         HardwireError: the file cannot be read or is not a UF2 for the RP2040.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(FILE_MAX)
     except OSError as error:
         raise HardwireError(WRONG_BOARD, f"cannot read {path}: {error.strerror}") from None
     if not data or len(data) % _BLOCK_SIZE:
@@ -104,7 +106,7 @@ def describe(path: Path) -> Image:
 
 
 def _entries(content):
-    """(type, tag, word, word, word) of each binary info entry; words past an entry's own length mean nothing."""
+    """(type, tag, word, word, word) of each binary info entry; words past an entry's end mean nothing."""
     for at in range(0, min(_INFO_WITHIN, len(content) - _INFO_HEADER.size + 1), 4):
         start, first, end, _, stop = _INFO_HEADER.unpack_from(content, at)
         if start == _INFO_START and stop == _INFO_END:

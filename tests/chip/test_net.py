@@ -6,7 +6,7 @@ import pytest
 from peers import Peer
 
 from hardwire.net import Service
-from hardwire.transport import CHUNK, CLOSE_TICKS, STALL_TICKS, TICK_MS, WRITE_QUEUE
+from hardwire.transport import CHUNK, CLOSE_TICKS, SILENT_TICKS, STALL_TICKS, TICK_MS, WRITE_QUEUE
 from hardwire_host.virtual.inprocess import InProcessBoard
 
 PORT = 7
@@ -189,11 +189,32 @@ def test_idle_connections_are_closed_when_asked(log):
     assert peer.eof
 
 
+def test_a_client_that_never_says_a_word_is_closed(board):
+    peer = Peer(board, PORT)
+    peer.wait_up()
+    board.run(SILENT_TICKS * TICK_MS / 1000 * 0.9)
+    assert not peer.eof
+    board.run(SILENT_TICKS * TICK_MS / 1000 * 0.2)
+    assert peer.eof
+
+
 def test_every_byte_of_a_long_stream(board):
     data = bytes(i * 7 + (i >> 8) & 0xFF for i in range(100_000))
     peer = Peer(board, PORT)
     peer.send(data)
     assert peer.expect(len(data), 120) == data
+
+
+def test_stopping_tells_the_peers(board, monkeypatch):
+    peer = Peer(board, PORT)
+    peer.send(b"x")
+    peer.expect(1)
+    monkeypatch.setattr("hardwire.net.sleep_ms", lambda ms: board.clock.advance(ms * 1_000_000))
+    board.net.stop()
+    assert peer.eof
+    late = Peer(board, PORT)
+    board.run(0.1)
+    assert late.reason == "reset"
 
 
 def test_link_is_followed(board):

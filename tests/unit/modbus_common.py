@@ -1,7 +1,6 @@
 """What the Modbus tests share: the bank that tests/vectors.py describes, and ways to put a request to it."""
 
 import vectors as V
-
 from hardwire.wire import modbus as M
 
 TABLES = ("coils", "discrete_inputs", "holding_registers", "input_registers")
@@ -47,8 +46,10 @@ def execute(bank, pdu, before=b"\x55" * 3, behind=b""):
 
 
 class Recorder:
-    """A transport and its peer, to the letter of the contract: data is gone after data_received and write return,
-    nothing may be written during a pause, nothing is delivered while reading is paused or after close.
+    """A transport and its peer, to the letter of the contract.
+
+    Data is gone when data_received or write return; nothing may be written during a pause; nothing is
+    delivered while reading is paused or after close.
 
     `room`: bytes the peer takes before writing pauses, until the next `feed` or `drain`; None: any number.
     """

@@ -8,7 +8,6 @@ import sys
 import tempfile
 
 import pytest
-
 from hardwire_host.cli import COMMANDS
 
 ENVELOPE = ("schema", "ok", "tool", "target", "error")
@@ -24,7 +23,7 @@ def runtime():
 
 @pytest.fixture
 def hardwire(runtime):
-    """Run `hardwire ARGUMENTS`; returns (exit code, stdout, stderr). No board, no virtual board, no terminal."""
+    """Run `hardwire ARGUMENTS`; returns (exit code, stdout, stderr). No board of any kind, no terminal."""
 
     def run(*arguments, **environment):
         clean = {key: value for key, value in os.environ.items() if not key.startswith("HARDWIRE_")}
@@ -95,11 +94,15 @@ def test_json_is_one_object_for_every_command(hardwire, words):
         (["virtual", "up", "--name", "../x"], 2, "'../x' cannot name a virtual board"),
         (["virtual", "up", "--port", "x"], 2, "No such option '--port'"),
         (["--port", "x", "virtual", "up"], 2, "hardwire virtual up takes no --port"),
+        (["virtual", "up", "--flash", __file__, "--config", "{config}"], 2, "has a configuration of its own"),
         (["virtual", "down"], 3, "no virtual board is running"),
         (["virtual", "status", "b"], 3, "no virtual board named b is running"),
     ],
 )
-def test_user_errors_are_one_line_and_a_code(hardwire, arguments, code, message):
+def test_user_errors_are_one_line_and_a_code(hardwire, tmp_path, arguments, code, message):
+    settings = tmp_path / "settings.json"
+    settings.write_text("{}")
+    arguments = [word.format(config=settings) for word in arguments]
     assert (found := hardwire(*arguments))[:2] == (code, "")
     assert found[2].count("\n") == 1
     assert found[2].startswith("hardwire: ")
@@ -107,6 +110,21 @@ def test_user_errors_are_one_line_and_a_code(hardwire, arguments, code, message)
     code_json, out, err = hardwire(*arguments, "--json")
     assert (code_json, err) == (code, "")
     assert message in json.loads(out)["error"]["message"]
+
+
+@pytest.mark.parametrize("group", ["modbus", "virtual"])
+def test_a_bare_group_lists_its_commands(hardwire, group):
+    names = [words[1] for words in COMMAND_LINES if words[0] == group]
+    code, out, err = hardwire(group)
+    assert (code, err) == (0, "")
+    assert all(re.search(rf"^  {name} ", out, re.MULTILINE) for name in names)
+    assert json.loads(hardwire(group, "--json")[1])["commands"] == names
+
+
+def test_version(hardwire):
+    code, out, err = hardwire("--version")
+    assert (code, err) == (0, "")
+    assert out == f"hardwire {json.loads(hardwire('--version', '--json')[1])['version']}\n"
 
 
 def test_nothing_runs(hardwire):

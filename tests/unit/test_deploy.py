@@ -3,7 +3,6 @@
 import json
 
 import pytest
-
 from hardwire_host import bundle as bundles
 from hardwire_host import deploy as work
 from hardwire_host.bundle import Bundle, digest
@@ -24,18 +23,14 @@ def make_bundle(**files: bytes) -> Bundle:
     return Bundle(BOARD, files, {"boot.py": BOOT, "main.py": MAIN}, json.dumps(manifest).encode())
 
 
-def make_state(slot=None, *, hashed="", root=True, free=300, **trees: Bundle | dict | None) -> State:
-    """A board with `trees` a and b: a bundle is complete, a dict of bytes has no manifest. `hashed`: slots read."""
-    files = {}
-    manifests = {"a": None, "b": None}
-    for name, tree in trees.items():
-        content = tree if isinstance(tree, dict) else tree.files | {bundles.MANIFEST: tree.manifest}
-        if not isinstance(tree, dict):
-            manifests[name] = tree.manifest.decode()
-        if name in hashed:
-            files[name] = {path: (len(data), digest(data)) for path, data in content.items()}
+def make_state(active=None, *, listed=None, root=True, free=300, **trees: Bundle | dict) -> State:
+    """A board with `trees` a and b: a bundle is complete, a dict of bytes has no manifest."""
+    manifests = {name: tree.manifest.decode() for name, tree in trees.items() if isinstance(tree, Bundle)}
+    listed = listed or ("b" if active == "a" else "a")
+    tree = trees.get(listed, {})
+    content = tree.files | {bundles.MANIFEST: tree.manifest} if isinstance(tree, Bundle) else tree
     texts = {
-        "slot": slot,
+        "slot": active,
         "boot.py": BOOT.decode(),
         "main.py": MAIN.decode(),
         "config.json": SETTINGS.decode(),
@@ -43,10 +38,11 @@ def make_state(slot=None, *, hashed="", root=True, free=300, **trees: Bundle | d
     return State(
         block=4096,
         free=free,
-        active=slot,
-        manifests=manifests,
+        active=active,
+        manifests={"a": None, "b": None} | manifests,
         root=texts if root else dict.fromkeys(texts),
-        files=files,
+        listed=listed,
+        files={path: (len(data), digest(data)) for path, data in content.items()},
     )
 
 
@@ -72,7 +68,7 @@ def test_only_what_differs_travels():
 
 def test_what_the_other_tree_has_stays_and_the_rest_goes():
     leftovers = {"net.mpy": b"net", "app.mpy": b"ne", "x/y.mpy": b"", "manifest.json.new": b"{"}
-    plan = work.make_plan(make_state("b", b=OLD, a=leftovers, hashed="a"), NEW, SETTINGS)
+    plan = work.make_plan(make_state("b", b=OLD, a=leftovers), NEW, SETTINGS)
     assert (plan.slot, plan.keep, plan.copy) == ("a", ["net.mpy"], [])
     assert plan.send == ["app.mpy", "more.mpy"]
     # the manifest first: a tree that is being changed is not complete
@@ -80,35 +76,41 @@ def test_what_the_other_tree_has_stays_and_the_rest_goes():
 
 
 def test_a_deploy_that_was_killed_before_the_switch_only_switches():
-    plan = work.make_plan(make_state("a", a=OLD, b=NEW, hashed="b"), NEW, SETTINGS)
+    plan = work.make_plan(make_state("a", a=OLD, b=NEW), NEW, SETTINGS)
     assert (plan.send, plan.copy, plan.drop) == ([], [], [])
     assert plan.switch == {"slot": b"b"}
 
 
 def test_a_deploy_that_was_killed_before_the_manifest_adds_it():
-    plan = work.make_plan(make_state("a", a=OLD, b=dict(NEW.files), hashed="b"), NEW, SETTINGS)
+    plan = work.make_plan(make_state("a", a=OLD, b=dict(NEW.files)), NEW, SETTINGS)
     assert (plan.send, plan.copy, plan.drop) == ([], [], [])
     assert list(plan.switch) == ["b/manifest.json", "slot"]
 
 
 def test_going_back_is_a_switch():
-    plan = work.make_plan(make_state("b", a=OLD, b=NEW, hashed="a"), OLD, SETTINGS)
+    plan = work.make_plan(make_state("b", a=OLD, b=NEW), OLD, SETTINGS)
     assert (plan.send, plan.copy, plan.switch) == ([], [], {"slot": b"a"})
 
 
 def test_up_to_date():
-    plan = work.make_plan(make_state("a", a=NEW, hashed="ab"), NEW, SETTINGS)
+    plan = work.make_plan(make_state("a", a=NEW, listed="a"), NEW, SETTINGS)
     assert plan.up_to_date
     assert plan.same == list(NEW.files)
 
 
 def test_a_manifest_is_not_believed():
-    """The running tree claims to be the version wanted, but one of its files is damaged on flash."""
-    state = make_state("a", a=NEW, hashed="ab")
-    state.files["a"]["net.mpy"] = (3, digest(b"nex"))
-    plan = work.make_plan(state, NEW, SETTINGS)
-    assert (plan.slot, plan.changed, plan.send) == ("b", ["net.mpy"], ["net.mpy"])
-    assert plan.copy == ["app.mpy", "more.mpy"]
+    """The tree that boots claims to be the version wanted, but a file is damaged, lacking or too many."""
+    for damage in ({"net.mpy": (3, digest(b"nex"))}, {"net.mpy": None}, {"more": (0, digest(b""))}):
+        state = make_state("a", a=NEW, listed="a")
+        state.files.update(damage)
+        assert not work.runs(state, NEW)
+    assert work.runs(make_state("a", a=NEW, listed="a"), NEW)
+
+
+def test_a_damaged_tree_is_replaced():
+    """Seen from the other tree: what can be copied is copied, and hashed afterwards."""
+    plan = work.make_plan(make_state("a", a=NEW), NEW, SETTINGS)
+    assert (plan.slot, plan.copy, plan.switch["slot"]) == ("b", list(NEW.files), b"b")
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"files": 3}', '{"files": {"app.mpy": 5}}', "nonsense"])
@@ -123,7 +125,7 @@ def test_a_manifest_of_somebody_else_counts_as_nothing(text):
     ("name", "content"), [("boot.py", "old boot"), ("main.py", None), ("config.json", '{"name": "x"}')]
 )
 def test_files_in_the_root_are_replaced_without_touching_the_trees(name, content):
-    state = make_state("a", a=NEW, hashed="ab")
+    state = make_state("a", a=NEW, listed="a")
     state.root[name] = content
     plan = work.make_plan(state, NEW, SETTINGS)
     assert (plan.send, plan.copy, plan.drop) == ([], [], [])
@@ -132,7 +134,7 @@ def test_files_in_the_root_are_replaced_without_touching_the_trees(name, content
 
 @pytest.mark.parametrize(("free", "fits"), [(0, False), (23, False), (24, True), (300, True)])
 def test_space_is_checked_for_every_file_folder_and_rename(free, fits):
-    # 8 to spare, 2 for the folder, 10 for the tree's file of 40,000 bytes, 4 for the switch on a blank board but one
+    # 8 to spare, 2 for the folder, 10 for the file of 40,000 bytes, 4 for manifest, slot, boot.py and main.py
     big = make_bundle(app=bytes(40_000))
     state = make_state("a", a=OLD, root=True, free=free)
     state.root["main.py"] = state.root["boot.py"] = None
@@ -147,14 +149,14 @@ def test_space_is_checked_for_every_file_folder_and_rename(free, fits):
 def test_space_of_what_goes_counts():
     big = make_bundle(app=bytes(40_000))
     junk = {"junk.mpy": bytes(200_000)}
-    work.make_plan(make_state("a", a=OLD, b=junk, hashed="b", free=0), big, SETTINGS)
+    work.make_plan(make_state("a", a=OLD, b=junk, free=0), big, SETTINGS)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"machine": "PYBv1.1 with STM32F405RG"}, "PYBv1.1 with STM32F405RG"),
-        ({"mpy": 6 | 2 << 8 | 4 << 10}, "v6.2, mpy-cross writes v6.3"),
+        ({"mpy": 6 | 2 << 8 | 4 << 10}, "v6.2, mpy-cross here writes v6.3"),
         ({"mpy": 5 | 4 << 10}, "v5.0"),
         ({"mpy": 0}, "no .mpy files"),
         ({"mpy": 6 | 3 << 8}, "architecture 0"),

@@ -1,17 +1,16 @@
 """Any bytes, cut anywhere, with a peer that reads or does not: the same answers as one request at a time.
 
-Requests are compared with a second model of the specification, written in other words; streams with a framing of
-three lines that has the whole stream at hand.
+Requests are compared with a second model of the specification, written in other words; streams with a framing
+of three lines that has the whole stream at hand.
 """
 
 import struct
 
+from hardwire.services.modbus import ModbusServer
+from hardwire.wire import modbus as M
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from modbus_common import TABLES, Recorder, adu, content, execute, fresh_bank
-
-from hardwire.services.modbus import ModbusServer
-from hardwire.wire import modbus as M
 
 
 class Refused(Exception):
@@ -31,7 +30,7 @@ class Reference:
         self.tables = {name: [0] * size for name in TABLES}
 
     def execute(self, pdu):
-        function = self.functions.get(pdu[0])
+        function = FUNCTIONS.get(pdu[0])
         try:
             refuse_unless(function, 1)
             return pdu[:1] + function(self, pdu[0], pdu[1:])
@@ -101,50 +100,54 @@ class Reference:
         self.write("holding_registers", to, list(struct.unpack(f">{written}H", rest[9:])))
         return self.read_registers(3, rest[:4])
 
-    functions = {
-        1: read_bits,
-        2: read_bits,
-        3: read_registers,
-        4: read_registers,
-        5: write_coil,
-        6: write_register,
-        0x0F: write_coils,
-        0x10: write_registers,
-        0x16: mask_register,
-        0x17: exchange,
-    }
+
+FUNCTIONS = {
+    1: Reference.read_bits,
+    2: Reference.read_bits,
+    3: Reference.read_registers,
+    4: Reference.read_registers,
+    5: Reference.write_coil,
+    6: Reference.write_register,
+    0x0F: Reference.write_coils,
+    0x10: Reference.write_registers,
+    0x16: Reference.mask_register,
+    0x17: Reference.exchange,
+}
 
 
-def word(numbers):
-    return numbers.map(lambda value: value.to_bytes(2))
+def word(n):
+    return n.to_bytes(2)
+
+
+def sized(width):
+    """From a count to (count, bytes) as in a write of as many bits (width 1) or registers (width 16)."""
+    return lambda n: st.binary(min_size=-(-n * width // 8), max_size=-(-n * width // 8)).map(
+        lambda data: word(n) + bytes([len(data) & 0xFF]) + data
+    )
+
+
+LIMITS = (121, 122, 123, 124, 125, 126, 1968, 1969, 2000, 2001)
 
 
 def pdus(size):
-    """Correct requests with numbers around the limits of the tables, the same with bytes changed, and any bytes."""
-    address = word(st.integers(0, size + 1))
-    count = st.one_of(st.integers(0, size + 1), st.sampled_from((121, 122, 123, 124, 125, 126, 1968, 1969, 2000, 2001)))
-    counted = {
-        "bits": count.flatmap(lambda n: st.binary(min_size=-(-n // 8), max_size=-(-n // 8)).map(lambda d: (n, d))),
-        "registers": count.flatmap(lambda n: st.binary(min_size=2 * n, max_size=2 * n).map(lambda d: (n, d))),
-    }
-    data = {name: case.map(lambda c: word_and_data(*c)) for name, case in counted.items()}
+    """Correct requests with numbers around the limits, the same with bytes changed, and any bytes."""
+    address = st.integers(0, size + 1).map(word)
+    count = st.one_of(st.integers(0, size + 1), st.sampled_from(LIMITS))
     correct = st.one_of(
-        st.tuples(st.sampled_from((b"\x01", b"\x02", b"\x03", b"\x04")), address, word(count)),
+        st.tuples(st.sampled_from((b"\x01", b"\x02", b"\x03", b"\x04")), address, count.map(word)),
         st.tuples(st.just(b"\x05"), address, st.sampled_from((b"\0\0", b"\xff\0", b"\0\1", b"\xff\xff"))),
         st.tuples(st.just(b"\x06"), address, st.binary(min_size=2, max_size=2)),
-        st.tuples(st.just(b"\x0f"), address, data["bits"]),
-        st.tuples(st.just(b"\x10"), address, data["registers"]),
+        st.tuples(st.just(b"\x0f"), address, count.flatmap(sized(1))),
+        st.tuples(st.just(b"\x10"), address, count.flatmap(sized(16))),
         st.tuples(st.just(b"\x16"), address, st.binary(min_size=4, max_size=4)),
-        st.tuples(st.just(b"\x17"), address, word(count), address, data["registers"]),
+        st.tuples(st.just(b"\x17"), address, count.map(word), address, count.flatmap(sized(16))),
     ).map(b"".join)
     changed = st.tuples(correct, st.integers(0, 20), st.binary(max_size=3)).map(
         lambda c: c[0][: c[1]] + c[2] + c[0][c[1] + 1 :]
     )
-    return st.one_of(correct, correct, changed, st.binary(min_size=1)).map(lambda pdu: pdu[: M.MAX_PDU] or b"\0")
-
-
-def word_and_data(count, data):
-    return count.to_bytes(2) + bytes([len(data) & 0xFF]) + data
+    return st.one_of(correct, correct, changed, st.binary(min_size=1)).map(
+        lambda pdu: pdu[: M.MAX_PDU] or b"\0"
+    )
 
 
 @settings(max_examples=300, deadline=None)
@@ -177,27 +180,30 @@ def expected(stream):
 
 FRAMES = st.one_of(
     st.tuples(pdus(130), st.integers(0, 65535), st.integers(0, 255)).map(lambda c: adu(*c)),
-    st.tuples(st.integers(0, 65535), st.sampled_from((1, 256, 65535)), st.binary(min_size=2, max_size=254)).map(
-        lambda c: struct.pack(">HHH", c[0], c[1], len(c[2])) + c[2]
+    st.tuples(
+        st.integers(0, 65535), st.sampled_from((1, 256, 65535)), st.binary(min_size=2, max_size=254)
+    ).map(lambda c: struct.pack(">HHH", c[0], c[1], len(c[2])) + c[2]),
+    st.sampled_from((0, 1, 255, 256, 65535)).map(
+        lambda length: struct.pack(">HHH", 7, 0, length) + b"\xff\3\0\0\0\1"
     ),
-    st.sampled_from((0, 1, 255, 256, 65535)).map(lambda length: struct.pack(">HHH", 7, 0, length) + b"\xff\3\0\0\0\1"),
 )
 # mostly whole frames in a row, so that streams get far; then something broken, or nothing
 STREAMS = st.one_of(
     st.tuples(st.lists(FRAMES, max_size=12).map(b"".join), st.binary(max_size=30)).map(b"".join),
     st.lists(st.integers(1, 125), min_size=5, max_size=60).map(
-        lambda counts: b"".join(adu(b"\x03\0\0" + word_of(n), i) for i, n in enumerate(counts))
+        lambda counts: b"".join(adu(b"\x03\0\0" + word(n), i) for i, n in enumerate(counts))
     ),
     st.binary(max_size=600),
 )
 
 
-def word_of(n):
-    return n.to_bytes(2)
-
-
 @settings(max_examples=300, deadline=None)
-@given(STREAMS, st.lists(st.integers(1, 700), max_size=30), st.sampled_from((None, 1, 200, 1000, 3000)), st.booleans())
+@given(
+    STREAMS,
+    st.lists(st.integers(1, 700), max_size=30),
+    st.sampled_from((None, 1, 200, 1000, 3000)),
+    st.booleans(),
+)
 def test_streams_cut_anywhere(stream, cuts, room, half_close):
     server = ModbusServer(fresh_bank())
     peer = Recorder(server, room)

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-
 from hardwire_host import target
-from hardwire_host.errors import BUSY, FAILED, NO_BOARD, TIMEOUT, HardwireError
+from hardwire_host.errors import BUSY, FAILED, NO_BOARD, TIMEOUT, USAGE, HardwireError
+from hardwire_host.virtual import running
 
 WAIT_S = 300  # for anything an emulated board does; a PC under load is slow
 
@@ -62,7 +62,7 @@ def board(hardwire):
 
 @pytest.fixture
 def blank(hardwire):
-    """Start boards that have only MicroPython: started("b", ...) -> its object. All are stopped afterwards."""
+    """Start boards that have only MicroPython: started("b", ...) -> its object. Stopped at the end."""
     names = []
 
     def started(name, *arguments):
@@ -127,6 +127,21 @@ def test_status(hardwire, board):
     assert answer["address"] == "192.168.77.20"
     assert len(answer["sockets"]) == 8
     assert answer["guest_errors"] == {}
+
+
+def test_a_bad_request_harms_nothing(board, runtime, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    (running_board,) = running.running()
+    for arguments in ({"do": "explode"}, {"do": "status", "too": "much"}):
+        with pytest.raises(HardwireError) as caught:
+            running_board.ask(**arguments)
+        assert caught.value.code == USAGE
+    with socket.socket(socket.AF_UNIX) as control:
+        control.connect(str(running.control_path("app")))
+        control.sendall(b"[]\n{\n\xff\n")
+        answers = control.makefile("rb")
+        assert [json.loads(answers.readline())["error"]["code"] for _ in range(3)] == [USAGE] * 3
+    assert running_board.ask("status")["pid"] == board["pid"]
 
 
 def test_status_for_people(environment, board):
@@ -201,24 +216,30 @@ def test_repl_session(blank, repl):
     with pytest.raises(HardwireError) as caught, repl("b") as transport:
         transport.exec("1 / 0")
     assert (caught.value.code, caught.value.message) == (FAILED, "b: ZeroDivisionError: divide by zero")
-    with pytest.raises(HardwireError) as caught, repl("b", timeout=5) as transport:
-        transport.exec("while True: pass")
+    with pytest.raises(HardwireError) as caught, repl("b", timeout=3) as transport:
+        transport.exec_raw("while True: pass", timeout=3)
     assert caught.value.code == TIMEOUT
     assert target.at_prompt(_target("b"))  # the loop was interrupted
 
 
-def test_ctrl_c_leaves_a_free_repl(blank, repl):
+def _interrupted_loop(transport):
+    transport.exec_raw_no_follow("while True: pass")
+    raise KeyboardInterrupt
+
+
+def _interrupted_upload(transport):
+    transport.read_until(1, b">")
+    transport.serial.write(b"\x05A\x01")  # inside raw-paste, half a program sent
+    transport.serial.read(2)
+    transport.serial.write(b"print(")
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("work", [_interrupted_loop, _interrupted_upload])
+def test_ctrl_c_leaves_a_free_repl(blank, repl, work):
     blank("b")
     with pytest.raises(KeyboardInterrupt), repl("b") as transport:
-        transport.exec_raw_no_follow("while True: pass")
-        raise KeyboardInterrupt
-    assert target.at_prompt(_target("b"))
-    with pytest.raises(KeyboardInterrupt), repl("b") as transport:
-        transport.read_until(1, b">")
-        transport.serial.write(b"\x05A\x01")  # inside raw-paste, half a program sent
-        transport.serial.read(2)
-        transport.serial.write(b"print(")
-        raise KeyboardInterrupt
+        work(transport)
     assert target.at_prompt(_target("b"))
 
 

@@ -1,11 +1,13 @@
 """Modbus TCP server: a protocol per connection around wire.modbus.
 
-In: bytes of a connection, cut in any way, through the callbacks of asyncio.Protocol. Out: transport.write of whole
-responses, in the order of the requests. Never: waiting, time, heap per exchange once the sizes of responses are known.
+In: bytes of a connection, cut in any way, through the callbacks of asyncio.Protocol. Out: transport.write of
+whole responses, in the order of the requests. Never: waiting, time, heap per exchange once a response's size
+is known.
 
-Pipelining (IG 4.4.1.2): any number of transactions may be outstanding. Those that arrive together are answered
-together, in one write per OUT bytes. While the peer does not take answers nothing is read, so the server holds at most
-what one data_received brought (2048 bytes on the board), and TCP holds back the client: exception 06 is not needed.
+Pipelining (IG 4.4.1.2): any number of transactions may be outstanding. Those that arrive together are
+answered together, in one write per OUT bytes. While the peer does not take answers nothing is read: the
+server then holds at most what one data_received brought (2048 bytes on the board) and TCP holds back the
+client, so that no transaction has to be refused with exception 06.
 """
 
 from array import array
@@ -32,7 +34,7 @@ _len = len  # a builtin is looked for among all names of this module first, whic
 
 
 class ModbusServer:
-    """What the connections to one `bank` share, and their factory: `Service("modbus", ModbusServer(bank), 502)`."""
+    """What the connections to one `bank` share, and their factory: call it for a protocol."""
 
     def __init__(self, bank):
         self.bank = bank
@@ -77,7 +79,10 @@ class ModbusServer:
 
 
 class ModbusProtocol:
-    """One connection, as an asyncio.Protocol. `pending`: the first part of an ADU is held; the core times it out."""
+    """One connection, as an asyncio.Protocol.
+
+    It relies on transport.write, close, pause_reading, resume_reading and get_extra_info("peername").
+    """
 
     def __init__(self, server):
         self._server = server
@@ -91,6 +96,7 @@ class ModbusProtocol:
 
     @property
     def pending(self):
+        """True while part of an ADU is held: the network core closes a connection where that lasts."""
         return self._held > 0
 
     def connection_made(self, transport):
@@ -119,7 +125,7 @@ class ModbusProtocol:
             self._broken()
 
     def eof_received(self):
-        """Whatever is complete has been answered, or will be by resume_writing; an incomplete ADU is dropped."""
+        """What is complete has been answered, or will be after the pause; an incomplete ADU is dropped."""
         self._eof = True
         return self._paused  # a false value lets the transport close
 
@@ -141,7 +147,7 @@ class ModbusProtocol:
 
     @micropython.viper
     def _complete(self, data, n: int) -> int:
-        """Add to the ADU in _part; answer it when it is whole. Returns the length of what it took from data[:n]."""
+        """Add to the ADU in _part, answer it when it is whole. Returns how much of data[:n] that took."""
         part = self._part
         held = int(self._held)
         total = held + n
@@ -149,7 +155,7 @@ class ModbusProtocol:
         if total > most:
             total = most
         copy(held, 0, part, data, total - held)
-        done = int(_serve(self, part, 0, total))  # perhaps more than one ADU; what is left over is in `data` too
+        done = int(_serve(self, part, 0, total))  # one ADU or more; what is left over is in `data` too
         if done:
             self._held = 0
             return done - held
@@ -175,7 +181,7 @@ class ModbusProtocol:
 
 @micropython.viper
 def _serve(protocol, data, at: int, n: int) -> int:
-    """Answer the ADUs in data[at:n]. Returns where it stopped: at n, at the beginning of an ADU, or at a pause."""
+    """Answer the ADUs in data[at:n]. Returns where it stopped: at n, or before an ADU that must wait."""
     bank, out, tally, views, write = protocol._tools
     while at < n:
         if protocol._paused:

@@ -20,6 +20,7 @@ _CLOSE = bytes((R.CLOSE,))
 _SEND = bytes((R.SEND,))
 _RECV = bytes((R.RECV,))
 _ALL = b"\xff"
+_KEEPALIVE = b"\x02"  # Sn_KPALVTR, 5 s each: ask a silent peer whether it is there (not before data has passed)
 _IR_DATA = bytes((R.I_RECV | R.I_SENDOK,))
 # SENDOK wakes nobody until a writer waits for it.
 _IMR_QUIET = bytes((R.I_TIMEOUT | R.I_RECV | R.I_DISCON | R.I_CON,))
@@ -81,6 +82,7 @@ class Endpoint:
         self._set16(R.SN_PORT, port)
         write(regs, R.SN_IMR, _IMR_QUIET)
         self._sending = False
+        write(regs, R.SN_KPALVTR, _KEEPALIVE)
         write(regs, R.SN_MR, _OPEN_TCP)
         write(regs, R.SN_CR, _LISTEN)
 

@@ -64,7 +64,7 @@ class Table(Group):
         if cmd_name not in rows:
             return None
         if rows[cmd_name] is None:
-            group = Table(cmd_name, name=cmd_name, help=GROUPS[cmd_name])
+            group = Table(cmd_name, name=cmd_name, help=GROUPS[cmd_name], **BARE)
             group.share(target=False, examples=())
             return group
         module, function, _ = rows[cmd_name]
@@ -78,12 +78,20 @@ class Table(Group):
             formatter.write_dl([(name, rows[name][2] if rows[name] else GROUPS[name]) for name in rows])
 
 
+@click.pass_context
+def _help_if_bare(ctx: click.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        ctx.obj.result({"commands": ctx.command.list_commands(ctx)}, ctx.get_help())
+
+
+BARE = {"invoke_without_command": True, "callback": _help_if_bare}
+
+
 def _root() -> Table:
     root = Table(
         name="hardwire",
         help="MicroPython boards with a W5500: deploy, talk to, check, and run them without hardware.",
-        invoke_without_command=True,
-        callback=_first_screen,
+        **BARE,
     )
     root.params.append(
         click.Option(
@@ -97,12 +105,6 @@ def _root() -> Table:
     )
     root.share(target=True, examples=EXAMPLES)
     return root
-
-
-@click.pass_context
-def _first_screen(ctx: click.Context) -> None:
-    if ctx.invoked_subcommand is None:
-        ctx.obj.result({"commands": [row[0] for row in COMMANDS]}, ctx.get_help())
 
 
 def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -138,6 +140,10 @@ def run(arguments: list[str]) -> int:
         return OK
     except OSError as error:
         return out.fail(os_error(error))
+    except Exception as error:
+        if out.json:
+            out.fail(HardwireError(FAILED, f"internal error: {error!r}", "this is a bug"))
+        raise
 
 
 def main() -> NoReturn:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
-
 from hardwire.config import ConfigError, defaults, parse
 
 from .. import deploy as work
@@ -18,7 +17,7 @@ from ..errors import INTERRUPTED, TIMEOUT, USAGE, HardwireError
 from ..target import REPL, Target
 from .common import Output, command
 
-WAIT_VIRTUAL_S = 60.0  # an emulated boot takes some 10 s of an idle PC
+WAIT_VIRTUAL_S = 300.0  # an emulated boot takes 10 to 20 s of an idle PC; a crashed app ends it early
 WAIT_REAL_S = 20.0  # link and DHCP take 2 to 6 s
 MARKS = (("+", "new"), ("~", "changed"), ("-", "stale"))
 
@@ -49,7 +48,7 @@ MARKS = (("+", "new"), ("~", "changed"), ("-", "stale"))
     "--wait",
     type=click.FloatRange(0, 3600),
     metavar="S",
-    help="For the services to answer (20; virtual: 60).",
+    help="For the services to answer (20; virtual: 300).",
 )
 def deploy(
     out: Output,
@@ -164,7 +163,7 @@ def _wait(out: Output, target: Target, config_text: str, wait: float | None) -> 
 
 def _ask(out: Output, target: Target, known: dict, wait: float) -> dict:
     try:
-        silent = health.wait_for(known, wait)
+        silent = health.wait_for(known, wait, target)
     except KeyboardInterrupt:
         raise HardwireError(
             INTERRUPTED, "interrupted while waiting: the new version is in place and started"

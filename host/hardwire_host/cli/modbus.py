@@ -36,9 +36,9 @@ def _value(text: str, table: "Table") -> int:
     if table.bits and text.lower() in _ON_OFF:
         return _ON_OFF[text.lower()]
     value = _number(text, "value")
-    return (
-        value + 0x10000 if not table.bits and -0x8000 <= value < 0 else value
-    )  # two's complement, as in a register
+    if not table.bits and -0x8000 <= value < 0:
+        return value + 0x10000  # two's complement, as in a register
+    return value
 
 
 def _connect(out: Output, unit: int, timeout: float) -> "ModbusClient":

@@ -79,7 +79,9 @@ def _absolute(path: str | None) -> str | None:
 @click.option("--detach", is_flag=True, help="Return when ready and leave the board running.")
 @click.option("--name", metavar="NAME", help="Name of the board (virtual, virtual-2 ...).")
 @click.option("--blank", is_flag=True, help="An empty filesystem: MicroPython and nothing else.")
-@click.option("--flash", metavar="FILE", help="Keep the board's filesystem in FILE between runs.")
+@click.option(
+    "--flash", metavar="FILE", help="Keep the board's filesystem, settings included, in FILE between runs."
+)
 def up(
     out: Output,
     board: str | None,

@@ -261,7 +261,9 @@ class ModbusClient:
         except ModbusException as error:
             logging.getLogger(__name__).info("%s: %s", self.name, error)
             raise HardwireError(
-                TIMEOUT, f"{self.name} does not answer within {self._timeout:g} s", "unit number? --timeout?"
+                TIMEOUT,
+                f"{self.name} does not answer within {self._timeout:g} s",
+                "is its app running? is the unit number right?",
             ) from None
         except OSError as error:
             raise HardwireError(NO_BOARD, f"{self.name}: {error.strerror or error}") from None

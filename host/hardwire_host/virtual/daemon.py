@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +30,9 @@ from hardwire import config
 from hardwire.config import ConfigError, ip_bytes
 
 from ..errors import BUSY, FAILED, INTERRUPTED, TIMEOUT, USAGE, HardwireError
-from .running import LINE_MAX, LOOPBACK, Claim, Forward, Running, claim, control_path, log_path
+from . import control
+from .control import Session
+from .running import LOOPBACK, Claim, Forward, Running, claim, log_path
 
 if TYPE_CHECKING:
     from .board import VirtualBoard
@@ -40,7 +42,7 @@ log = logging.getLogger(__name__)
 FORWARD_OFFSET = 10000  # PC port = board port + this, where nothing else is said
 PC_MAC = b"\x02\x00\x00\x00\x00\x01"  # locally administered; the only other host of the segment
 LISTEN_DEVICE_S = (
-    30  # device time from power-on to listening: 1 to 6 s, plus DHCP's retries before its fallback
+    30  # device time from power-on to listening: seconds, and DHCP's retries before its fallback
 )
 
 Report = Callable[[str], None]
@@ -111,85 +113,37 @@ def _check_free(forwards: list[tuple[str, int, int]]) -> None:
             raise _bind_error(host, port, board_port, error) from None
 
 
-def _image(spec: Spec, report: Report) -> Path:
-    if spec.image is None:
-        from ..image import find_or_build
+def _check_files(spec: Spec) -> None:
+    # Before the slow steps, too.
+    if spec.image is not None and not Path(spec.image).is_file():
+        raise HardwireError(USAGE, f"there is no image {spec.image}", "without --image ours is built")
+    if spec.config is not None and _kept(spec):
+        raise HardwireError(
+            USAGE, f"{spec.flash} has a configuration of its own", "hardwire deploy --config FILE"
+        )
 
-        return find_or_build(report=report)
-    path = Path(spec.image)
-    if not path.is_file():
-        raise HardwireError(USAGE, f"there is no image {path}", "without --image ours is built")
-    return path
+
+def _kept(spec: Spec) -> bool:
+    return spec.flash is not None and Path(spec.flash).exists()
+
+
+def _image(spec: Spec, report: Report) -> Path:
+    if spec.image is not None:
+        return Path(spec.image)
+    from ..image import find_or_build
+
+    return find_or_build(report=report)
 
 
 def _filesystem(spec: Spec, settings: dict, report: Report) -> bytes:
     from ..bundle import blank_filesystem, build_filesystem
 
-    if spec.flash is not None and Path(spec.flash).exists():
+    if _kept(spec):
         return Path(spec.flash).read_bytes()
     if spec.blank:
         return blank_filesystem(settings["board"])
     report("compiling the firmware")
     return build_filesystem(settings["board"], spec.config)
-
-
-class Session:
-    """A board while it runs: what the control socket's requests work on."""
-
-    def __init__(self, board: "VirtualBoard", running: Running, stop: asyncio.Event) -> None:
-        self.board = board
-        self.running = running
-        self.stop = stop
-
-
-async def _status(session: Session) -> dict:
-    return session.running.record() | session.board.status()
-
-
-async def _stop(session: Session) -> dict:
-    session.stop.set()
-    return {}
-
-
-# The requests of the control socket: {"do": NAME, ...arguments} -> keys of the answer
-REQUESTS: dict[str, Callable[..., Awaitable[dict]]] = {
-    "status": _status,
-    "stop": _stop,
-}
-
-
-async def _answer(session: Session, line: bytes) -> dict:
-    try:
-        request = json.loads(line)
-        handler = REQUESTS[request.pop("do")]
-        return await handler(session, **request)
-    except HardwireError as error:
-        return _error(error)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        log.warning("control socket: %r to %r", error, line)
-        return _error(
-            HardwireError(USAGE, "the board does not know this request", "the same version on both sides?")
-        )
-
-
-def _error(error: HardwireError) -> dict:
-    return {"error": error.details()}
-
-
-async def _control(session: Session, undo: AsyncExitStack) -> None:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with (
-            contextlib.suppress(OSError, ValueError),
-            contextlib.closing(writer),
-        ):  # ValueError: line too long
-            while line := await reader.readline():
-                writer.write(json.dumps(await _answer(session, line)).encode() + b"\n")
-                await writer.drain()
-
-    path = control_path(session.running.name)
-    path.unlink(missing_ok=True)
-    server = await asyncio.start_unix_server(serve, path, limit=LINE_MAX)
-    undo.callback(server.close)
 
 
 async def _forwards(
@@ -261,7 +215,7 @@ async def _start(
         forwards=forwards,
     )
     session = Session(board, running, asyncio.Event())
-    await _control(session, undo)
+    undo.callback((await control.serve(session)).close)
     undo.callback(name.withdraw)
     name.publish(running)
     return session
@@ -273,9 +227,8 @@ async def _listening(spec: Spec, board: "VirtualBoard", services: dict[str, int]
     except HardwireError as error:
         if spec.flash is None or error.code != TIMEOUT:
             raise
-        report(
-            f"{error.message}; the REPL is at {board.repl}"
-        )  # what is in the user's flash is for the user to mend
+        # What is in the user's flash is for the user to mend.
+        report(f"{error.message}; the REPL is at {board.repl}")
 
 
 async def _stopped(session: Session) -> None:
@@ -324,6 +277,7 @@ def run(spec: Spec, ready: Callable[[Running], None], report: Report) -> None:
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         settings = _settings(spec)
+        _check_files(spec)
         wanted = _default_forwards(_services(settings)) if spec.forwards is None else spec.forwards
         name = claim(spec.name)
         try:

@@ -1,7 +1,7 @@
-"""The emulated RP2040: rp2040py with silicon's clocks and SPI, its time as a `Clock`, and turns of bounded length.
+"""The emulated RP2040: rp2040py with silicon's clocks and SPI, its time as a `Clock`, in turns.
 
-In: flash content; `run` from whoever owns the wall clock. Out: guest code executed, peripherals at `spi` and `pins`.
-Never: threads, waiting, a look at the wall clock beyond rp2040py's own 5 ms bound of a turn.
+In: flash content; `run` from whoever owns the wall clock. Out: guest code executed, pins and SPI controllers
+that call back. Never: threads, waiting, a look at the wall clock beyond rp2040py's own, which ends a turn.
 """
 
 import logging
@@ -17,16 +17,18 @@ from rp2040py.rp2040 import RP2040
 from rp2040py.simulator import Simulator
 
 from .clock import Alarm, Clock
+from .rp2040_flash import Flash
+from .rp2040_pio import PioPower
 from .rp2040_spi import Clocks, Pl022
 
 log = logging.getLogger(__name__)
 
-CPU_HZ = 125_000_000  # rp2040py's, whatever clk_sys the guest sets
-_EXACT = 1  # instructions between two looks at the clock; more would be faster by nothing and let alarms slip
+EXACT = 1  # instructions between two looks at the clock; more would make alarms late, and gains nothing
+LEVELS = {GPIOPinState.HIGH: True, GPIOPinState.LOW: False}  # in other states the guest does not drive it
 
 
 class GuestStopped(Exception):
-    """The guest has executed a breakpoint: the pico-sdk does so in its hard fault and panic handlers."""
+    """The guest has run into a breakpoint: the pico-sdk has one in its hard fault handler and in panic()."""
 
 
 class DeviceClock(Clock):
@@ -42,11 +44,11 @@ class DeviceClock(Clock):
 
     @property
     def now(self) -> int:
-        """Device time in ns: inside a callback of a peripheral, the start of the instruction that caused it."""
+        """Device time in ns; in a callback of a pin or SPI, the start of the instruction that caused it."""
         return round(self._source.nanos)
 
     def call_at(self, when: int, callback: Callable[[], None]) -> Alarm:
-        """As in `Clock`; `on_alarm` tells the engine, which may be asleep."""
+        """As in `Clock`; `on_alarm` tells whoever runs the emulator, which may be asleep."""
         alarm = super().call_at(when, callback)
         if not self._ringing and (self._armed is None or alarm.when < self._armed):
             self._arm(alarm.when)
@@ -68,13 +70,12 @@ class DeviceClock(Clock):
 
 
 class _GuestLog:
-    """What rp2040py has to say about the guest."""
+    """What rp2040py has to say about the guest; its `Logger`."""
 
     def debug(self, component: str, message: str) -> None:
-        pass
+        pass  # several for each packet on USB
 
-    def info(self, component: str, message: str) -> None:
-        pass
+    info = debug
 
     def warning(self, component: str, message: str) -> None:
         log.debug("%s: %s", component, message)
@@ -84,24 +85,30 @@ class _GuestLog:
 
 
 class Emulator:
-    """An RP2040 with `flash` in its flash chip. `on_reset` is called after every reset, before the guest runs."""
+    """An RP2040 with `flash` in its flash chip, powered on.
+
+    `mcu`: rp2040py's. `clock`: device time. `spi`: both controllers. `resets`: how often it has started.
+    `on_reset` is called after a reset, before the guest runs.
+    """
 
     def __init__(self, flash: bytes, seed: int = 0) -> None:
         self.mcu = mcu = RP2040(SimulationClock())
         mcu.logger = _GuestLog()
         self.clock = DeviceClock(mcu.clock)
-        self.clocks = Clocks(mcu)
-        self.spi = [Pl022(mcu, self.clocks, number) for number in range(2)]
+        self.resets = 0
+        self.on_reset: Callable[[], None] = lambda: None
+        self._random = random.Random(seed)
+        clocks = Clocks(mcu)
+        self.spi = [Pl022(mcu, clocks, number) for number in range(2)]
+        Flash(mcu, self._random.randbytes(8))
+        self._pio = PioPower(mcu)
         mcu.load_bootrom(BOOTROM_B1)
         mcu.flash[: len(flash)] = flash
-        self.on_reset: Callable[[], None] = lambda: None
-        self.resets = 0
-        self._random = random.Random(seed)
-        self._cycles = 0
-        self._stop = mcu.clock.create_alarm(self.end_turn)
-        self._simulator = Simulator(rp2040=mcu)  # its own loop is never started
+        mcu.watchdog.on_watchdog_trigger = lambda: self._reset(None)
+        self._simulator = Simulator(rp2040=mcu)  # for execute_batch; its own loop is never started
         mcu.on_break = self._break
-        mcu.watchdog.on_watchdog_trigger = self._watchdog
+        self._stop = mcu.clock.create_alarm(self.end_turn)
+        self._cycles = 0
         self.power_on()
 
     # Time
@@ -113,13 +120,13 @@ class Emulator:
 
     @property
     def idle_ns(self) -> int | None:
-        """Time to the next alarm, None if there is none: an idle guest then sleeps until something from outside."""
+        """Time to the next alarm; None without one: only something from outside will wake an idle guest."""
         clock = self.mcu.clock
         return round(clock.nanos_to_next_alarm) if clock.has_scheduled_alarm else None
 
     @property
     def cycles(self) -> int:
-        """CPU cycles executed, without those asleep."""
+        """CPU cycles executed; none while asleep."""
         return self._cycles + self.mcu.core.cycles
 
     def run(self, until: int) -> None:
@@ -134,7 +141,7 @@ class Emulator:
         self._simulator.stopped = False
         self._stop.schedule(left)
         try:
-            execute_batch(self._simulator, _EXACT)
+            execute_batch(self._simulator, EXACT)
         finally:
             self._stop.cancel()
 
@@ -145,7 +152,7 @@ class Emulator:
     # Resets
 
     def power_on(self) -> None:
-        """A power cycle of the MCU: nothing but flash survives."""
+        """A power cycle: only flash is kept."""
         self.mcu.sram[:] = self._random.randbytes(len(self.mcu.sram))
         self._reset(HAD_POR)
 
@@ -153,23 +160,19 @@ class Emulator:
         """A pulse on the RUN pin."""
         self._reset(HAD_RUN)
 
-    def _reset(self, cause: int) -> None:
+    def _reset(self, cause: int | None) -> None:
+        """`cause`: the bit of CHIP_RESET; None for the watchdog, which keeps its own record."""
         mcu = self.mcu
-        self._enter(from_watchdog=False)
-        mcu.watchdog.reset()
-        mcu.vreg_and_chip_reset.record_reset_cause(cause)
+        self.resets += 1
+        self._cycles += mcu.core.cycles
+        self._pio.wake()
+        mcu.enter_reset(from_watchdog=cause is None)
+        self._pio.sleep()
+        if cause is not None:
+            mcu.watchdog.reset()
+            mcu.vreg_and_chip_reset.record_reset_cause(cause)
         mcu.leave_reset()
         self.on_reset()
-
-    def _watchdog(self) -> None:
-        self._enter(from_watchdog=True)
-        self.mcu.leave_reset()
-        self.on_reset()
-
-    def _enter(self, *, from_watchdog: bool) -> None:
-        self.resets += 1
-        self._cycles += self.mcu.core.cycles
-        self.mcu.enter_reset(from_watchdog=from_watchdog)
 
     def _break(self, code: int) -> None:
         raise GuestStopped(f"breakpoint {code} at 0x{self.mcu.core.pc:08x}")
@@ -181,7 +184,7 @@ class Emulator:
         return bytes(self.mcu.flash[start : start + size])
 
     def write_flash(self, start: int, data: bytes) -> None:
-        """Put `data` into flash at `start`; for a guest that is not running."""
+        """Put `data` into flash at `start`."""
         self.mcu.flash[start : start + len(data)] = data
 
     def drive(self, pin: int, level: bool) -> None:
@@ -190,5 +193,4 @@ class Emulator:
 
     def watch(self, pin: int, callback: Callable[[bool | None], None]) -> None:
         """Call `callback` when the guest changes GPIO `pin`: True high, False low, None not driven."""
-        levels = {GPIOPinState.HIGH: True, GPIOPinState.LOW: False}
-        self.mcu.gpio[pin].add_listener(lambda new, old: callback(levels.get(new)))
+        self.mcu.gpio[pin].add_listener(lambda new, old: callback(LEVELS.get(new)))

@@ -1,29 +1,42 @@
-"""The virtual Ethernet segment: frames between ports, after the time the wire takes, and taps that see them all.
+"""The virtual Ethernet segment: frames between ports, after the time the wire takes; taps see them all.
 
-In: frames without FCS from a port. Out: the same frames at every other port with link, by an alarm of the clock,
-never inside the sender's call. A port without a cable neither sends nor receives.
+In: frames without FCS from a port. Out: the same frames, padded to Ethernet's minimum, at every other port
+    with link: by an alarm of the clock, never inside the sender's call. A port without a cable neither sends
+    nor receives. It is a hub without collisions: each port sends at its own rate, whatever the others do, and
+    hears all of them.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from .clock import NS_PER_S, Clock
 
 MIN_FRAME = 60  # without FCS (IEEE 802.3, 3.2.8): shorter ones are padded
-OVERHEAD = 8 + 4 + 12  # preamble, FCS and gap between frames, in bytes of wire time
+PREAMBLE = 8  # bytes, with the start delimiter
+FCS = 4
+GAP = 12  # bytes of wire time between frames
 
 Tap = Callable[[int, str, bytes, str], None]
 
 
 class Port:
-    """One end of a cable. `receive(frame)` and `on_link(up)` are the owner's; `link` is the cable."""
+    """One end of a cable.
 
-    def __init__(self, segment: "Segment", name: str) -> None:
+    Attributes:
+        name: unique on the segment, for captures.
+        receive: the owner's, called with each frame.
+        on_link: the owner's, called with True or False when the cable is plugged in or pulled.
+        rate: bit/s at which this port sends.
+    """
+
+    def __init__(self, segment: "Segment", name: str, rate: int) -> None:
         self.name = name
         self.receive: Callable[[bytes], None] | None = None
         self.on_link: Callable[[bool], None] | None = None
+        self.rate = rate
         self._segment = segment
         self._link = True
-        self._free_at = 0  # when the last frame sent has left
+        self._free_at = 0  # when the next frame may start
 
     @property
     def link(self) -> bool:
@@ -38,38 +51,52 @@ class Port:
                 self.on_link(up)
 
     def send(self, frame: bytes) -> None:
-        """Put `frame` on the wire; it is lost without link."""
-        if self._link:
-            self._segment.transmit(self, frame)
+        """Put `frame` on the wire behind those sent before; it is lost without link."""
+        if not self._link:
+            return
+        size = len(frame)
+        if size < MIN_FRAME:
+            frame = frame.ljust(MIN_FRAME, b"\0")
+            size = MIN_FRAME
+        segment = self._segment
+        bits = (PREAMBLE + size + FCS) * 8
+        start = max(segment.clock.now, self._free_at)
+        arrival = start + bits * NS_PER_S // self.rate
+        self._free_at = arrival + GAP * 8 * NS_PER_S // self.rate
+        segment.carry(self, frame, arrival)
 
 
 class Segment:
-    """A switch without a name: each port sends at `rate` bit/s, every other port receives."""
+    """Ports, and what carries frames between them.
+
+    Attributes:
+        clock: device time. ports: in order of attachment.
+        taps: each called with (time in ns, name of the sending port, frame, comment) when a frame arrives;
+            the comment says what the segment did to it, empty for nothing.
+    """
 
     def __init__(self, clock: Clock, *, seed: int = 0, rate: int = 100_000_000) -> None:
+        """`rate`: bit/s of a new port. `seed`: of everything random."""
         self.clock = clock
         self.ports: list[Port] = []
         self.taps: list[Tap] = []
-        self._byte_ns = 8 * NS_PER_S // rate
+        self._rate = rate
 
     def attach(self, name: str) -> Port:
-        """A new port with its cable plugged in."""
-        port = Port(self, name)
+        """A new port with its cable plugged in. Raises ValueError if there is one of that name."""
+        if any(port.name == name for port in self.ports):
+            raise ValueError(f"the segment has a port {name} already")
+        port = Port(self, name, self._rate)
         self.ports.append(port)
         return port
 
-    def transmit(self, sender: Port, frame: bytes) -> None:
-        """Serialise `frame` behind what `sender` sent before."""
-        if len(frame) < MIN_FRAME:
-            frame = frame.ljust(MIN_FRAME, b"\0")
-        start = max(self.clock.now, sender._free_at)
-        sender._free_at = start + (len(frame) + OVERHEAD) * self._byte_ns
-        arrival = start + (len(frame) + 8) * self._byte_ns
-        self.clock.call_at(arrival, lambda: self._deliver(sender, frame))
+    def carry(self, sender: Port, frame: bytes, arrival: int) -> None:
+        """Bring `frame` to the other ports at `arrival` (ns)."""
+        self.clock.call_at(arrival, partial(self._deliver, sender, frame))
 
-    def _deliver(self, sender: Port, frame: bytes) -> None:
+    def _deliver(self, sender: Port, frame: bytes, comment: str = "") -> None:
         for tap in self.taps:
-            tap(self.clock.now, sender.name, frame, "")
+            tap(self.clock.now, sender.name, frame, comment)
         for port in self.ports:
             if port is not sender and port.link and port.receive is not None:
                 port.receive(frame)

@@ -1,12 +1,14 @@
 """MicroPython's raw REPL, sans I/O: one program in, its output or its traceback out.
 
-In: bytes the board prints. Out: bytes to type, by `send`. Source: MicroPython docs, reference/repl.html, "Raw mode".
+In: bytes the board prints. Out: bytes to type, by `send`. Never: a wait; a second program.
+Source: MicroPython docs, reference/repl.html, "Raw mode and raw-paste mode".
 """
 
 from collections.abc import Callable
 
-_INTERRUPT, _RAW, _FRIENDLY, _END = b"\r\x03\x03", b"\r\x01", b"\x02", b"\x04"
+_INTERRUPT, _RAW, _FRIENDLY, _END = b"\r\x03", b"\r\x01", b"\x02", b"\x04"
 _BANNER = b"raw REPL; CTRL-B to exit\r\n>"
+_ACCEPTED = b"OK"
 
 
 class RawReplError(Exception):
@@ -21,7 +23,7 @@ class RawRepl:
         self._source = source.encode()
         self._send = send
         self._input = b""
-        self._state = self._banner
+        self._next = self._banner
 
     def start(self) -> None:
         """Interrupt what runs and ask for the raw REPL."""
@@ -29,26 +31,27 @@ class RawRepl:
 
     def feed(self, data: bytes) -> None:
         """Take what the board has printed."""
-        self._input += data
-        self._state()
+        if not self.done:
+            self._input += data
+            self._next()
 
     def result(self) -> str:
         """What the program has printed. Raises RawReplError."""
         output, error, _ = self._input.split(_END, 2)
-        if error.strip():
+        if error:
             raise RawReplError(error.decode(errors="replace").strip().splitlines()[-1])
         return output.decode(errors="replace").replace("\r\n", "\n")
 
     def _banner(self) -> None:
         if _BANNER in self._input:
             self._input = b""
-            self._state = self._accepted
+            self._next = self._accepted
             self._send(self._source + _END)
 
     def _accepted(self) -> None:
-        if len(self._input) >= 2:
-            self._input = self._input[2:]  # "OK"
-            self._state = self._output
+        if len(self._input) >= len(_ACCEPTED):
+            self._input = self._input[len(_ACCEPTED) :]
+            self._next = self._output
             self._output()
 
     def _output(self) -> None:

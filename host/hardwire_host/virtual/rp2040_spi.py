@@ -1,11 +1,11 @@
-"""The RP2040's SPI controllers and the clocks that drive them, as on silicon: what a byte on the wire costs in time.
+"""The RP2040's SPI controllers and the clocks that drive them, as on silicon: what a byte on the wire costs.
 
-In: the register writes of the guest. Out: bytes to and from `Pl022.exchange`, each at the time its last bit is on
-the wire; FIFO, flags, DREQ and interrupt as they follow from that. Never: a clock of its own; slave mode, the TI and
-Microwire formats, loop-back, the receive timeout, word sizes other than 8 and 16 bits.
+In: register writes of the guest. Out: bytes to and from `Pl022.exchange`, each when its last bit has passed;
+FIFOs, flags, DREQ and interrupt as they follow from that. Never: a clock of its own; slave mode, TI and
+Microwire formats, loop-back, the receive timeout, words of other than 8 or 16 bits.
 
-They replace rp2040py's, which has no PLLs, takes clk_peri as 125 MHz whatever the guest chose and leaves the time of
-a byte to its user. Source: RP2040 datasheet 2.15 (clocks), 2.18 (PLL), 4.4 (SPI, ARM PL022).
+They replace rp2040py's, which has no PLLs, takes clk_peri as 125 MHz whatever the guest chose, and leaves the
+time of a byte to its user. Source: RP2040 datasheet 2.15 (clocks), 2.18 (PLLs), 4.4 (SPI, ARM PL022).
 """
 
 from collections import deque
@@ -19,8 +19,8 @@ XOSC_HZ = 12_000_000  # the crystal of every RP2040 board that runs MicroPython
 ROSC_HZ = 6_500_000  # nominal, 2.17
 
 FIFO = 8  # words in each direction
-# Between two words of a burst with SPH = 0 the controller pulses its frame select, whether or not the pin is used:
-# about two periods of SCK (measured by others: pico-examples #285, pico-feedback #39). With SPH = 1 there is no gap.
+# Between two words with SPH = 0 the controller pulses its frame select, whether or not a pin shows it: about
+# two periods of SCK, as others measured (pico-examples #285, pico-feedback #39). With SPH = 1 there is no gap.
 GAP_SPH0 = 2
 
 _CS, _PWR, _FBDIV, _PRIM = 0x0, 0x4, 0x8, 0xC  # PLL
@@ -223,7 +223,13 @@ class Pl022(BasePeripheral):
             return self._raw_interrupts() & self._imsc
         if offset == _RIS:
             return self._raw_interrupts()
-        registers = {_CR0: self._cr0, _CR1: self._cr1, _CPSR: self._cpsr, _IMSC: self._imsc, _DMACR: self._dmacr}
+        registers = {
+            _CR0: self._cr0,
+            _CR1: self._cr1,
+            _CPSR: self._cpsr,
+            _IMSC: self._imsc,
+            _DMACR: self._dmacr,
+        }
         return registers.get(offset, _ID.get(offset, 0))
 
     def write_uint32(self, offset: int, value: int) -> None:

@@ -1,10 +1,9 @@
-"""The board's USB serial port: the host end of the cable, and a PTY that programs open as they would open /dev/ttyACM0.
+"""The board's USB serial port: the host's end of the cable, and a PTY for programs that expect /dev/ttyACM0.
 
-In: packets of the emulated USB controller; bytes and opens of whoever uses the PTY. Out: the same bytes the other
-way. Never: bytes lost while a program has the PTY open, unbounded memory while none has, a wait.
+In: packets of the emulated USB controller; what programs write to the PTY. Out: the same bytes the other way.
+Never: a byte lost while a program has the PTY open, unbounded memory while none has, a wait.
 
-A program that has the port closed loses all but the last CLOSED_KEPT bytes, about what a board keeps for its next
-reader.
+While no program has it open, the last CLOSED_KEPT bytes of output wait for the next one.
 """
 
 import asyncio
@@ -19,16 +18,16 @@ from rp2040py.peripherals.usb import RPUSBController
 from rp2040py.usb.cdc import USBCDC
 
 CLOSED_KEPT = 4096  # of output, for the next program that opens the port: the last screen or traceback
-OPEN_KEPT = 1 << 20  # of output, for a program that reads slowly: seconds of what an emulated board can print
-INPUT_KEPT = 4096  # of input: beyond it the PTY fills up and its writer waits, as on USB
-OPEN_POLL_S = 0.02  # a PTY tells nobody when it is opened; this delay is not felt
+OPEN_KEPT = 1 << 20  # of output, for a program that reads slowly: many seconds of printing
+INPUT_KEPT = 4096  # of input; beyond it the PTY fills up and its writer waits, as on USB
+OPEN_POLL_S = 0.02  # a PTY tells nobody that it is opened; this delay is not felt
 
 
 class UsbSerial(USBCDC):
-    """The host end. `on_data(bytes)` gets what the board prints; `ready` is true once it can be talked to.
+    """The host's end. `on_data(bytes)` gets what the board prints; `ready`: the board can be talked to.
 
-    Unlike its base it answers "no data" by silence (NAK), as a PC does; an endless train of empty packets would keep
-    the board awake, one interrupt every 65 us.
+    Unlike its base it says "no data" by silence (NAK), as a PC does. An endless train of empty packets would
+    keep the board awake, with an interrupt every 65 us.
     """
 
     def __init__(self, usb: RPUSBController) -> None:
@@ -36,42 +35,35 @@ class UsbSerial(USBCDC):
         self.ready = False
         self.on_data: Callable[[bytes], None] = lambda data: None
         self.on_room: Callable[[], None] = lambda: None
-        self._control = usb.on_endpoint_read
+        self._control_transfer = usb.on_endpoint_read
         self._input = bytearray()
-        self._buffers: list[tuple[int, int]] = []  # endpoint and size of what the board is ready to receive
+        self._buffers: list[tuple[int, int]] = []  # (endpoint, size) that the board is ready to receive into
         usb.on_endpoint_read = self._receive
-        self.on_serial_data = self._printed
+        self.on_serial_data = lambda data: self.on_data(bytes(data))
         self.on_device_connected = self._connected
 
     def send(self, data: bytes) -> None:
-        """Queue `data` for the board."""
+        """Queue `data` for the board. `on_room` is called when it has taken some."""
         self._input += data
         self._feed()
 
     @property
     def queued(self) -> int:
-        """Bytes the board has not taken yet."""
+        """Bytes that the board has not taken yet."""
         return len(self._input)
-
-    def unplug(self) -> None:
-        """The board has left the bus; it comes back by itself."""
-        self.ready = False
-        self._input.clear()
-        self._buffers.clear()
-
-    def _on_controller_reset(self) -> None:
-        super()._on_controller_reset()
-        self.unplug()
 
     def _connected(self) -> None:
         self.ready = True
 
-    def _printed(self, data: bytes) -> None:
-        self.on_data(bytes(data))
+    def _on_controller_reset(self) -> None:
+        super()._on_controller_reset()
+        self.ready = False
+        self._input.clear()
+        self._buffers.clear()
 
     def _receive(self, endpoint: int, size: int) -> None:
         if endpoint == 0:
-            self._control(endpoint, size)
+            self._control_transfer(endpoint, size)
         else:
             self._buffers.append((endpoint, size))
             self._feed()
@@ -86,7 +78,7 @@ class UsbSerial(USBCDC):
 
 
 class Pty:
-    """`path` on one side, `send`, `write` and the running loop on the other. `opened` while a program has it open."""
+    """`path` is for programs; `write` and `resume` are for the board's side, which gives `send` and `queued`."""
 
     def __init__(self, send: Callable[[bytes], None], queued: Callable[[], int]) -> None:
         self._send = send
@@ -96,43 +88,45 @@ class Pty:
         self.path = os.ttyname(slave)
         tty.setraw(slave)
         os.set_blocking(self._master, False)
-        os.close(slave)  # or nobody could tell whether anybody has it open
-        self.opened = False
+        os.close(slave)  # held open, it would hide whether a program has it open
+        self._opened = False
         self._output = bytearray()
         self._reading = self._writing = False
         self._poll = select.poll()
-        self._poll.register(self._master, 0)
+        self._poll.register(self._master, select.POLLIN)
         self._timer = self._loop.call_soon(self._look)
 
     def close(self) -> None:
-        """Hang up: programs that have it open see the end, and the path is gone."""
+        """Hang up: programs see the end, and the path is gone."""
         self._timer.cancel()
         self._watch(reading=False, writing=False)
         os.close(self._master)
 
     def write(self, data: bytes) -> None:
-        """Give `data` to the program that has the port open, or keep its end for the next."""
+        """Give `data` to the program that has the port open, or keep it for the next."""
         self._output += data
-        kept = OPEN_KEPT if self.opened else CLOSED_KEPT
+        kept = OPEN_KEPT if self._opened else CLOSED_KEPT
         if len(self._output) > kept:
             del self._output[:-kept]
-        if self.opened and not self._writing:
+        if self._opened and not self._writing:
             self._writable()
 
     def resume(self) -> None:
         """The board has taken input."""
-        if self.opened and not self._reading and self._queued() < INPUT_KEPT:
+        if self._opened and not self._reading and self._queued() < INPUT_KEPT:
             self._watch(reading=True, writing=self._writing)
 
     def _look(self) -> None:
-        if any(events & select.POLLHUP for _, events in self._poll.poll(0)):
+        """Has it been opened? Also if it was closed again at once: then there may be something to read."""
+        events = sum(events for _, events in self._poll.poll(0))
+        if events & select.POLLHUP and not events & select.POLLIN:
             self._timer = self._loop.call_later(OPEN_POLL_S, self._look)
-            return
-        self.opened = True
-        self._watch(reading=True, writing=bool(self._output))
+        else:
+            self._opened = True
+            self._watch(reading=True, writing=bool(self._output))
 
     def _closed(self) -> None:
-        self.opened = False
+        self._opened = False
         self._watch(reading=False, writing=False)
         del self._output[:-CLOSED_KEPT]
         with contextlib.suppress(OSError):
@@ -156,14 +150,9 @@ class Pty:
             self._watch(reading=False, writing=self._writing)
 
     def _writable(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):
             while self._output:
                 del self._output[: os.write(self._master, self._output)]
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
         self._watch(reading=self._reading, writing=bool(self._output))
 
     def _watch(self, *, reading: bool, writing: bool) -> None:

@@ -1,0 +1,140 @@
+"""Emulated boards for the tests, each booted once per session: `bare` has only MicroPython, `firmware` runs the app.
+
+A board runs in the asyncio loop of a thread, so that tests are plain functions that use real sockets and programs.
+Several may run at once: one that sleeps costs nothing.
+"""
+
+import asyncio
+import threading
+
+import pytest
+
+from hardwire.config import ip_bytes
+from hardwire_host import native
+from hardwire_host.bundle import blank_filesystem, build_filesystem
+from hardwire_host.image import find_or_build
+from hardwire_host.virtual.board import VirtualBoard
+from hardwire_host.virtual.forward import Forwarder
+from hardwire_host.virtual.tcpip import Stack
+
+BOARD = "w5500_evb_pico"
+BOARD_IP, PC_IP, NETMASK = "192.168.77.20", "192.168.77.1", "255.255.255.0"
+PC_MAC = b"\x02\x00\x00\x00\x00\x01"
+MODBUS = 502
+LISTEN_S = 20  # device time; takes less than one
+CALL_S = 300  # wall time for one call, on a PC under load; emulated programs run 5 to 50 times slower than on silicon
+
+
+class LoopThread:
+    """An asyncio loop in a thread of its own."""
+
+    def __init__(self):
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def call(self, coroutine):
+        """Run `coroutine` there; returns its result, raises its exception."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(CALL_S)
+
+    def close(self):
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+
+class Live:
+    """A running `board`, for synchronous code. A plain attribute of the board may be read from any thread."""
+
+    def __init__(self, **arguments):
+        self._thread = LoopThread()
+        self.board = self.call(self._make(arguments))
+        self._forwarder = None
+
+    @staticmethod
+    async def _make(arguments):
+        board = VirtualBoard(board=BOARD, **arguments)
+        await board.start()
+        return board
+
+    def call(self, coroutine):
+        """Run a coroutine in the board's loop."""
+        return self._thread.call(coroutine)
+
+    def do(self, function, *arguments):
+        """Call a function in the board's loop."""
+
+        async def call():
+            return function(*arguments)
+
+        return self.call(call())
+
+    def exec(self, source, device_seconds=60):
+        """Run `source` in the board's raw REPL."""
+        return self.call(self.board.exec(source, device_seconds))
+
+    def run_until(self, predicate, device_seconds):
+        """Let device time pass until `predicate()`."""
+        return self.call(self.board.run_until(predicate, device_seconds))
+
+    @property
+    def repl(self):
+        """Path of the PTY."""
+        return self.board.repl
+
+    def status(self):
+        """As `VirtualBoard.status`."""
+        return self.do(self.board.status)
+
+    def forward(self, board_port):
+        """A free port of 127.0.0.1 that leads to `board_port`."""
+        return self.call(self._forward(board_port))
+
+    async def _forward(self, board_port):
+        if self._forwarder is None:
+            board, pc_ip = self.board, ip_bytes(PC_IP)
+            port = board.segment.attach("pc")
+            stack = Stack(board.clock, port, mac=PC_MAC, ip=pc_ip, netmask=ip_bytes(NETMASK), gateway=pc_ip, seed=0)
+            self._forwarder = Forwarder(stack)
+        return (await self._forwarder.listen("127.0.0.1", 0, lambda: self.board.chip.ip, board_port))[1]
+
+    def close(self):
+        if self._forwarder is not None:
+            self.call(self._forwarder.close())
+        self.call(self.board.stop())
+        self._thread.close()
+
+
+@pytest.fixture(scope="session")
+def image():
+    """The MicroPython image, and an emulator as fast as this machine can have it."""
+    native.build()
+    return find_or_build()
+
+
+@pytest.fixture(scope="session")
+def boot(image):
+    """boot(filesystem=..., pace=..., ...) -> Live: one more board, stopped at the end of the session."""
+    boards = []
+
+    def start(**arguments):
+        boards.append(Live(image=image, **arguments))
+        return boards[-1]
+
+    yield start
+    for live in boards:
+        live.close()
+
+
+@pytest.fixture(scope="session")
+def bare(boot):
+    """MicroPython and an empty filesystem; idle time is skipped."""
+    return boot(filesystem=blank_filesystem(BOARD), pace=False)
+
+
+@pytest.fixture(scope="session")
+def firmware(boot):
+    """The default app, listening; time passes as on a real board."""
+    live = boot(filesystem=build_filesystem(BOARD))
+    live.call(live.board.wait_listening([MODBUS], LISTEN_S))
+    return live
