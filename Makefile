@@ -11,13 +11,13 @@ ARGS ?=
 
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help setup run test lint bench image plain-image clean
+.PHONY: help setup run test lint bench image plain-image emulator clean
 
 help: ## this list (make run ARGS=..., make test ARGS=..., make bench ARGS=... pass options on)
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
 setup: $(VENV) ## .venv with the tool in .venv/bin/hardwire, and the MicroPython image
-	@$(MAKE) -s -j2 $(INSTALLED) plain-image
+	@$(MAKE) -s -j2 $(INSTALLED) plain-image emulator
 
 run: setup ## a virtual board in the foreground; Ctrl-C ends it
 	@exec $(BIN)/hardwire virtual up $(ARGS)
@@ -47,6 +47,10 @@ plain-image: $(VENV)
 $(VENV):
 	@host/venv.sh "$(PYTHON)" .venv
 	@touch $@
+
+# After the image, which has the compiler installed.
+emulator: $(INSTALLED) plain-image
+	@$(BIN)/python -m hardwire_host.native
 
 # The board libraries come without their dependencies, which serve other interpreters.
 $(INSTALLED): pyproject.toml $(VENV)

@@ -5,6 +5,7 @@ hooks must return quickly, and long work goes into tasks (`asyncio.create_task` 
 """
 
 import gc
+import struct
 import time
 
 import hardwire
@@ -24,7 +25,7 @@ SERVICES = [
 
 async def main(board):
     """Runs once per boot; returns only when the board is stopped."""
-    version = [int(part) for part in hardwire.__version__.split(".")]
+    version = [int(part) for part in hardwire.__version__.split(".")[:2]]
     heap = [gc.mem_free() >> 10, time.ticks_ms()]  # KB free, when looked at
 
     def coils_written(table, address, count):
@@ -33,23 +34,26 @@ async def main(board):
 
     def inputs_read(table, address, count):
         """Input registers as listed in the README, computed when somebody asks."""
-        net = board.net
-        table[0] = net.uptime_s >> 16 & 0xFFFF
-        table[1] = net.uptime_s & 0xFFFF
         if time.ticks_diff(time.ticks_ms(), heap[1]) >= HEAP_AGE_MS:
             heap[0] = gc.mem_free() >> 10
             heap[1] = time.ticks_ms()
-        table[2] = heap[0]
-        table[3] = net.link
-        table[4] = net.sockets_in_use()
-        table[5] = modbus.requests >> 16 & 0xFFFF
-        table[6] = modbus.requests & 0xFFFF
-        table[7] = modbus.exceptions & 0xFFFF
-        table[8] = modbus.frame_errors & 0xFFFF
-        table[9] = net.accepted() & 0xFFFF
-        table[10] = board.chip_version
-        table[11] = net.rearmed & 0xFFFF
-        table[12] = version[0] << 8 | version[1]
+        net = board.net
+        struct.pack_into(
+            ">IHHHIHHHHHBB",
+            table.data,
+            0,
+            net.uptime_s,
+            heap[0],
+            net.link,
+            net.sockets_in_use(),
+            modbus.requests,
+            modbus.exceptions & 0xFFFF,
+            modbus.frame_errors & 0xFFFF,
+            net.accepted() & 0xFFFF,
+            board.chip_version,
+            net.rearmed & 0xFFFF,
+            *version,
+        )
 
     def discretes_read(table, address, count):
         table[0] = board.net.link

@@ -19,7 +19,6 @@ def _select():
             os.stat(tree + "/manifest.json")
         except OSError:
             continue
-        sys.path.insert(0, tree + "/lib")
         sys.path.insert(0, tree)
         return
 

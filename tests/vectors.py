@@ -13,26 +13,9 @@ DISCRETE_INPUTS = 2000
 HOLDING_REGISTERS = ((0, 200), (1000, 10), (65534, 2))  # first address, count
 INPUT_REGISTERS = 125
 COILS_ON = (0x13, 0x15, 0x16, 0x19, 0x1A, 0x1B, 0x1C, 0x1E, 0x20, 0x21, 0x23, 0x25)  # example of AP 6.1
-DISCRETE_INPUTS_ON = (
-    198,
-    199,
-    201,
-    203,
-    204,
-    205,
-    207,
-    208,
-    210,
-    211,
-    212,
-    214,
-    216,
-    217,
-)  # example of AP 6.2
-HOLDING = {
-    **dict(enumerate((0x00FE, 0x0ACD, 0x0001, 0x0003, 0x000D, 0x00FF), 3)),  # example of AP 6.17
-    **dict(enumerate((0x022B, 0x0000, 0x0064), 0x6B)),  # example of AP 6.3
-}
+DISCRETE_INPUTS_ON = tuple(0xC4 + i for i in (2, 3, 5, 7, 8, 9, 11, 12, 14, 15, 16, 18, 20, 21))  # AP 6.2
+HOLDING = {0x6B: 0x022B, 0x6D: 0x0064}  # example of AP 6.3
+HOLDING.update({3: 0x00FE, 4: 0x0ACD, 5: 0x0001, 6: 0x0003, 7: 0x000D, 8: 0x00FF})  # example of AP 6.17
 INPUT = {8: 0x000A}  # example of AP 6.4
 
 ADDRESS = "AP 7, code 02: offset and length must fit"

@@ -66,6 +66,8 @@ class Net:
 
     def __init__(self, chip, intn=None, sockets=range(1, R.SOCKETS)):
         self._chip = chip
+        self._read = chip.bus.read
+        self._sir = bytearray(1)
         self._intn = intn or _low
         self._endpoints = [chip.endpoints[number] for number in sockets]
         self._by_bit = {1 << endpoint.number: endpoint for endpoint in self._endpoints}
@@ -136,7 +138,8 @@ class Net:
         while turn < ROUNDS:
             mask = self._again
             if not self._intn():
-                mask |= self._chip.pending() & self._mask
+                self._read(R.COMMON, R.SIR, self._sir)
+                mask |= self._sir[0] & self._mask
             if not mask:
                 break
             self._again = 0

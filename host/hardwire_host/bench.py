@@ -13,10 +13,10 @@ from hardwire import config
 
 from .bundle import (
     board_constants,
-    build,
     build_filesystem,
     compile_source,
     firmware_folder,
+    libraries,
     library_file,
     pack,
 )
@@ -45,7 +45,9 @@ REQUESTS = {
 READ_HEAP = bytes.fromhex("000100000006010400020001")  # input register 2 of the default app
 FEW_REGISTERS = "holding_registers=100"
 
-SOCKETS = "adafruit_wiznet5k/adafruit_wiznet5k_socketpool"  # the one file of the library the firmware does without
+SOCKETS = (
+    "adafruit_wiznet5k/adafruit_wiznet5k_socketpool"  # the one file of the library the firmware does without
+)
 
 # The smallest server on the stock socket: the library unmodified, at the same SPI clock as the firmware. Register 0
 # holds the free heap in KB.
@@ -94,7 +96,9 @@ class Client:
         self._answer = bytearray()
         self._sent_at = 0
         self._left = 0
-        self._marks: list[tuple[int, int, int]] = []  # per answer: ns it took, SPI frames and bytes up to then
+        self._marks: list[
+            tuple[int, int, int]
+        ] = []  # per answer: ns it took, SPI frames and bytes up to then
         self._failed = ""
         self._tcb: Tcb | None = None
         bench.pc.connect(self, None, BOARD_IP, PORT)
@@ -106,7 +110,9 @@ class Client:
         self._left = count + WARM_UP
         if self._tcb.state == "ESTABLISHED":
             self._ask()
-        ended = await self._bench.board.run_until(lambda: not self._left or bool(self._failed), EXCHANGE_S * self._left)
+        ended = await self._bench.board.run_until(
+            lambda: not self._left or bool(self._failed), EXCHANGE_S * self._left
+        )
         if not ended or self._left:
             reason = self._failed or "no answer"
             raise HardwireError(FAILED, f"request {request[:12].hex(' ')}: {reason}")
@@ -188,8 +194,10 @@ def _ours() -> bytes:
 def _stock() -> bytes:
     """The stock library, compiled as for the firmware, and the small server."""
     pins = board_constants(BOARD)
-    files = {name: data for name, data in build(BOARD).files.items() if name.startswith("lib/")}
-    files[f"lib/{SOCKETS}.mpy"] = compile_source(f"{SOCKETS}.py", library_file(f"{SOCKETS}.py").read_bytes(), pins.ARCH)
+    files = {f"lib/{name}": data for name, data in libraries(pins.ARCH).items()}
+    files[f"lib/{SOCKETS}.mpy"] = compile_source(
+        f"{SOCKETS}.py", library_file(f"{SOCKETS}.py").read_bytes(), pins.ARCH
+    )
     return pack(BOARD, files | {"main.py": STOCK_SERVER.format(pins=pins).encode()})
 
 

@@ -57,7 +57,7 @@ LITTLEFS_PROG_SIZE = 256  # as the rp2 port's _boot.py mounts it: a flash page
 class Bundle:
     """A complete version of the firmware for one board.
 
-    files: content by path inside a tree ("app.mpy", "hardwire/net.mpy", "lib/busio.mpy", ...), without the
+    files: content by path inside a tree ("app.mpy", "hardwire/net.mpy", "busio.mpy", ...), without the
     manifest. root: content by path of what lies outside the trees and starts them ("boot.py", "main.py").
     manifest: JSON {"version", "mpy", "board", "files": {path: [size, sha256 in hex]}}.
     """
@@ -113,10 +113,7 @@ def build(board: str, app: Path | None = None) -> Bundle:
     error (file and line), a library that is not installed.
     """
     arch = board_constants(board).ARCH
-    files = {}
-    for name, source in sorted(_sources(board, app).items()):
-        path = Path(name)
-        files[str(path.with_suffix(".mpy").as_posix())] = compile_source(name, source, arch)
+    files = _compile(_sources(board, app), arch)
     version, sub_version = mpy_version()
     manifest = {
         "version": hardwire.__version__,
@@ -126,6 +123,11 @@ def build(board: str, app: Path | None = None) -> Bundle:
     }
     root = {name: (firmware_folder() / name).read_bytes() for name in ("boot.py", "main.py")}
     return Bundle(board, files, root, json.dumps(manifest, separators=(",", ":")).encode())
+
+
+def libraries(arch: str) -> dict[str, bytes]:
+    """The third-party libraries and firmware/lib alone, as `build` compiles them, by path inside a tree."""
+    return _compile(_library_sources(), arch)
 
 
 def build_filesystem(board: str, config_text: str | None = None, app: Path | None = None) -> bytes:
@@ -208,10 +210,9 @@ def _boards_folder() -> Path:
     return Path(hardwire.boards.__file__).parent
 
 
-def _sources(board: str, app: Path | None) -> dict[str, bytes]:
-    """Source text by path on the board, relative to the tree."""
-    firmware = firmware_folder()
-    found = {}
+def _sources(board: str, app: Path | None) -> dict[str, Path]:
+    """Source files by path inside a tree. Libraries lie at its top: each folder on sys.path slows imports."""
+    found = _library_sources()
     package = Path(hardwire.__file__).parent
     for path in package.rglob("*.py"):
         name = path.relative_to(package).as_posix()
@@ -219,12 +220,12 @@ def _sources(board: str, app: Path | None) -> dict[str, bytes]:
             found[f"hardwire/{name}"] = path
     for name in ("__init__", board):
         found[f"hardwire/boards/{name}.py"] = _boards_folder() / f"{name}.py"
-    for name in LIBRARIES:
-        found[f"lib/{name}"] = library_file(name)
-    for path in (firmware / "lib").glob("*.py"):
-        found[f"lib/{path.name}"] = path
-    found |= _app(app or firmware / "app.py")
-    return {name: path.read_bytes() for name, path in found.items()}
+    return found | _app(app or firmware_folder() / "app.py")
+
+
+def _library_sources() -> dict[str, Path]:
+    third_party = {name: library_file(name) for name in LIBRARIES}
+    return third_party | {path.name: path for path in (firmware_folder() / "lib").glob("*.py")}
 
 
 def _app(path: Path) -> dict[str, Path]:
@@ -250,6 +251,14 @@ def library_file(name: str) -> Path:
 
 
 # Compiling
+
+
+def _compile(sources: dict[str, Path], arch: str) -> dict[str, bytes]:
+    """.mpy content by path of source files by path, in order of path."""
+    return {
+        f"{name.removesuffix('.py')}.mpy": compile_source(name, path.read_bytes(), arch)
+        for name, path in sorted(sources.items())
+    }
 
 
 @functools.cache

@@ -128,17 +128,23 @@ def put(files):
 
 
 def copy(source, target, paths):
-    """Copy files on the board; print the SHA-256 of each copy."""
+    """Copy files on the board; print the SHA-256 of each copy, or that there is no such file."""
     b = memoryview(bytearray(CHUNK))
     for p in paths:
         folders(target + p)
-        with open(source + p, "rb") as s, open(target + p, "wb") as f:
-            while True:
-                n = s.readinto(b)
-                if not n:
-                    break
-                f.write(b[:n])
-        print(sha256(target + p))
+        try:
+            with open(source + p, "rb") as s, open(target + p, "wb") as f:
+                while True:
+                    n = s.readinto(b)
+                    if not n:
+                        break
+                    f.write(b[:n])
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            print("missing")
+        else:
+            print(sha256(target + p))
 
 
 def commit(paths):

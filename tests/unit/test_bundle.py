@@ -27,9 +27,9 @@ def bundle():
 
 def test_everything_the_firmware_has_is_in_it(bundle):
     wanted = {"app"} | {f"hardwire/{name}" for name in modules(ROOT / "firmware/hardwire")}
-    wanted |= {f"lib/{name}" for name in modules(ROOT / "firmware/lib")}
+    wanted |= set(modules(ROOT / "firmware/lib"))
     wanted |= {"hardwire/boards/__init__", f"hardwire/boards/{BOARD}"}
-    wanted |= {f"lib/{name.removesuffix('.py')}" for name in bundles.LIBRARIES}
+    wanted |= {name.removesuffix(".py") for name in bundles.LIBRARIES}
     assert set(bundle.files) == {f"{name}.mpy" for name in wanted}
     assert set(bundle.root) == {"boot.py", "main.py"}
 
@@ -165,36 +165,29 @@ def test_bad_settings_are_refused(text):
 # The filesystem image
 
 
-def read_image(image: bytes) -> dict[str, bytes]:
-    from littlefs import LittleFS, UserContext
-
-    constants = bundles.board_constants(BOARD)
-    context = UserContext(buffer=bytearray(image))
-    filesystem = LittleFS(context, block_size=constants.FLASH_BLOCK, block_count=0, mount=True)
-    assert filesystem.fs_stat().disk_version == bundles.LITTLEFS_DISK_VERSION
-    found = {}
-    for folder, _, names in filesystem.walk("/"):
-        for name in names:
-            path = f"{folder}/{name}".replace("//", "/")
-            with filesystem.open(path, "rb") as file:
-                found[path] = file.read()
-    return found
-
-
 def test_filesystem_holds_the_bundle_in_slot_a(bundle):
     constants = bundles.board_constants(BOARD)
     image = build_filesystem(BOARD, '{"name": "north"}')
     assert len(image) == constants.FLASH_BLOCK * constants.FLASH_FS_BLOCKS
-    found = read_image(image)
-    wanted = {f"/a/{path}": data for path, data in bundle.files.items()}
-    wanted |= {f"/{name}": data for name, data in bundle.root.items()}
-    wanted |= {"/a/manifest.json": bundle.manifest, "/slot": b"a"}
-    wanted |= {"/config.json": settings_text('{"name": "north"}', BOARD).encode()}
-    assert found == wanted
+    wanted = {f"a/{path}": data for path, data in bundle.files.items()} | bundle.root
+    wanted |= {"a/manifest.json": bundle.manifest, "slot": b"a"}
+    wanted |= {"config.json": settings_text('{"name": "north"}', BOARD).encode()}
+    assert bundles.unpack(BOARD, image) == wanted
 
 
-def test_blank_filesystem_is_empty():
-    assert read_image(bundles.blank_filesystem(BOARD)) == {}
+def test_blank_filesystem_is_empty_and_of_the_oldest_version():
+    image = bundles.blank_filesystem(BOARD)
+    assert bundles.unpack(BOARD, image) == {}
+    # littlefs SPEC.md, superblock: the magic, a tag, then the version
+    at = image.index(b"littlefs") + len(b"littlefs") + 4
+    assert int.from_bytes(image[at : at + 4], "little") == 0x00020000
+
+
+@pytest.mark.parametrize("size", [0, 4096, 4096 * 352])
+@pytest.mark.parametrize("byte", [b"\x00", b"\xff"])
+def test_what_is_no_filesystem_is_refused(size, byte):
+    with pytest.raises(ValueError, match="not a littlefs image"):
+        bundles.unpack(BOARD, byte * size)
 
 
 # boot.py, as it is, but in a folder
@@ -235,7 +228,7 @@ def test_boot_chooses_a_complete_tree(tmp_path, slot, complete, chosen):
             (tmp_path / tree / "manifest.json").write_text("{}")
     if slot is not None:
         (tmp_path / "slot").write_bytes(slot)
-    assert boot(tmp_path) == ([f"/{chosen}", f"/{chosen}/lib"] if chosen else [])
+    assert boot(tmp_path) == ([f"/{chosen}"] if chosen else [])
 
 
 def test_boot_survives_a_folder_named_slot(tmp_path):

@@ -1,14 +1,13 @@
-"""Emulated boards for the tests, each booted once per session: `bare` has only MicroPython, `firmware` runs the app.
+"""Emulated boards for the tests, booted once per session: `bare` is only MicroPython, `firmware` has our app.
 
-A board runs in the asyncio loop of a thread, so that tests are plain functions that use real sockets and programs.
-Several may run at once: one that sleeps costs nothing.
+A board runs in the asyncio loop of a thread, so that tests are plain functions that use real sockets and
+programs. Several may run at once: one that sleeps costs next to nothing.
 """
 
 import asyncio
 import threading
 
 import pytest
-
 from hardwire.config import ip_bytes
 from hardwire_host import native
 from hardwire_host.bundle import blank_filesystem, build_filesystem
@@ -18,11 +17,11 @@ from hardwire_host.virtual.forward import Forwarder
 from hardwire_host.virtual.tcpip import Stack
 
 BOARD = "w5500_evb_pico"
-BOARD_IP, PC_IP, NETMASK = "192.168.77.20", "192.168.77.1", "255.255.255.0"
+PC_IP, NETMASK = ip_bytes("192.168.77.1"), ip_bytes("255.255.255.0")
 PC_MAC = b"\x02\x00\x00\x00\x00\x01"
 MODBUS = 502
 LISTEN_S = 20  # device time; takes less than one
-CALL_S = 300  # wall time for one call, on a PC under load; emulated programs run 5 to 50 times slower than on silicon
+CALL_S = 300  # wall time of one call on a PC under load; programs run 5 to 50 times slower than on silicon
 
 
 class LoopThread:
@@ -44,16 +43,16 @@ class LoopThread:
 
 
 class Live:
-    """A running `board`, for synchronous code. A plain attribute of the board may be read from any thread."""
+    """A running `board`, for synchronous code."""
 
     def __init__(self, **arguments):
         self._thread = LoopThread()
-        self.board = self.call(self._make(arguments))
         self._forwarder = None
+        self.board = self.call(self._make({"board": BOARD} | arguments))
 
     @staticmethod
     async def _make(arguments):
-        board = VirtualBoard(board=BOARD, **arguments)
+        board = VirtualBoard(**arguments)
         await board.start()
         return board
 
@@ -77,6 +76,10 @@ class Live:
         """Let device time pass until `predicate()`."""
         return self.call(self.board.run_until(predicate, device_seconds))
 
+    def wait_listening(self, *ports):
+        """Until the board listens on every one of `ports`."""
+        self.call(self.board.wait_listening(ports, LISTEN_S))
+
     @property
     def repl(self):
         """Path of the PTY."""
@@ -92,11 +95,11 @@ class Live:
 
     async def _forward(self, board_port):
         if self._forwarder is None:
-            board, pc_ip = self.board, ip_bytes(PC_IP)
-            port = board.segment.attach("pc")
-            stack = Stack(board.clock, port, mac=PC_MAC, ip=pc_ip, netmask=ip_bytes(NETMASK), gateway=pc_ip, seed=0)
+            clock, port = self.board.clock, self.board.segment.attach("pc")
+            stack = Stack(clock, port, mac=PC_MAC, ip=PC_IP, netmask=NETMASK, gateway=PC_IP, seed=0)
             self._forwarder = Forwarder(stack)
-        return (await self._forwarder.listen("127.0.0.1", 0, lambda: self.board.chip.ip, board_port))[1]
+        address = await self._forwarder.listen("127.0.0.1", 0, lambda: self.board.chip.ip, board_port)
+        return address[1]
 
     def close(self):
         if self._forwarder is not None:
@@ -136,5 +139,5 @@ def bare(boot):
 def firmware(boot):
     """The default app, listening; time passes as on a real board."""
     live = boot(filesystem=build_filesystem(BOARD))
-    live.call(live.board.wait_listening([MODBUS], LISTEN_S))
+    live.wait_listening(MODBUS)
     return live

@@ -101,7 +101,7 @@ def test_from_blank_to_serving(deploy, apps):
 
 
 def test_killed_at_any_file_then_reset_or_unplugged_then_deployed_again(deploy, apps):
-    """Killed, the board boots what it ran; the next deploy goes on from there, also without a reset before."""
+    """Killed, the board boots what it ran; the next deploy goes on from there, reset or not."""
     counts = random.Random(SEED).sample(range(1, 10), 3)
     board = deploy.live.board
     for files, restart in zip(counts, (board.hard_reset, board.power_cycle, None), strict=True):
@@ -129,11 +129,22 @@ def test_ctrl_c_switches_nothing_and_the_app_runs_on(deploy, apps):
     assert deploy.version() == 2
 
 
-def test_nothing_to_do(deploy, apps):
-    code, answer = deploy("--app", apps[2], "--dry-run")
-    assert code == 0
+def test_nothing_to_do_but_to_start_an_app_that_was_interrupted(deploy, apps):
+    with session(Target("serial", deploy.live.repl, port=deploy.live.repl)) as transport:
+        transport.exec("import os")  # as `mpremote exec` does
+    code, answer = deploy("--app", apps[2])
+    assert code == 0, answer["error"]
     assert answer["up_to_date"]
-    assert (answer["sent"], answer["copied"]) == ([], [])
+    assert (answer["slot"], answer["sent"], answer["copied"]) == ("b", [], [])
+    assert deploy.version() == 2
+
+
+def test_a_dry_run_writes_nothing(deploy, apps):
+    before = deploy.live.board.filesystem()
+    code, answer = deploy("--app", apps[3], "--dry-run")
+    assert code == 0
+    assert (answer["slot"], answer["files"]["changed"], answer["sent"]) == ("a", ["app.mpy"], ["app.mpy"])
+    assert deploy.live.board.filesystem() == before
 
 
 def test_a_bad_file_leaves_the_board_alone(deploy, tmp_path):
@@ -162,7 +173,7 @@ def make_bundle(version: int) -> Bundle:
     files = {
         "app.mpy": bundles.compile_source("app.py", b"VERSION = %d\n" % version, "armv6m"),
         "hardwire/same.mpy": bytes(range(256)) * 17,  # more than a block
-        f"lib/only{version}.mpy": b"\r\x03\x1b" * 200,
+        f"parts/only{version}.mpy": b"\r\x03\x1b" * 200,
     }
     entries = {path: [len(data), digest(data)] for path, data in files.items()}
     root = {name: (ROOT / "firmware" / name).read_bytes() for name in ("boot.py", "main.py")}
@@ -236,3 +247,12 @@ def test_at_every_moment_the_old_or_the_new_version_boots(boot, before):
         assert content[f"{name}.old" if name in FIRST.root else name] == data
     assert json.loads(content["config.json"]) == {"board": BOARD}
     assert not [path for path in content if path.endswith(".new")]
+
+
+def test_a_tree_that_is_not_what_its_manifest_says_is_replaced(boot):
+    tree = FIRST.files | {MANIFEST: FIRST.manifest, "hardwire/same.mpy": b"not the same"}
+    del tree["app.mpy"]
+    damaged = {f"a/{path}": data for path, data in tree.items()} | FIRST.root | {"slot": b"a"}
+    cuts = Cuts(boot(filesystem=bundles.pack(BOARD, damaged)), FOREIGN)
+    assert cuts.deploy(FIRST)[-1] is FIRST
+    assert cuts.content()["slot"] == b"b"

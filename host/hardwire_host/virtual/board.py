@@ -143,7 +143,7 @@ class VirtualBoard:
         await self._engine.ended()
 
     async def run_until(self, predicate: Callable[[], bool], device_seconds: float | None = None) -> bool:
-        """Let it run until `predicate()`, for at most `device_seconds`; returns and raises as `Engine.run_until`."""
+        """Let it run until `predicate()`, at most `device_seconds`; see `Engine.run_until`."""
         return await self._engine.run_until(predicate, device_seconds)
 
     async def _wait_usb(self) -> None:

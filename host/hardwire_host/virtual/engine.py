@@ -4,8 +4,8 @@ In: an `Emulator`; `wake` whenever something outside has changed. Out: device ti
 Never: threads; more than some 5 ms without a turn for the rest of the loop; a guest or an emulator that has
 died without an error for everyone who waits.
 
-Device time is the only time that counts. With `pace` it never runs ahead of the wall clock, nor catches up with
-it where the emulator was slower than silicon. Without, idle time is skipped while somebody waits.
+Device time is the only time that counts. With `pace` it never runs ahead of the wall clock, nor catches up
+with it where the emulator was slower than silicon. Without, idle time is skipped while somebody waits.
 """
 
 import asyncio

@@ -1,9 +1,8 @@
 """The virtual Ethernet segment: frames between ports, after the time the wire takes; taps see them all.
 
 In: frames without FCS from a port. Out: the same frames, padded to Ethernet's minimum, at every other port
-    with link: by an alarm of the clock, never inside the sender's call. A port without a cable neither sends
-    nor receives. It is a hub without collisions: each port sends at its own rate, whatever the others do, and
-    hears all of them.
+with link, by an alarm of the clock, never inside the sender's call. A port without a cable neither sends nor
+receives. It is a hub without collisions: each port sends at its own rate, whatever others do, and hears all.
 """
 
 from collections.abc import Callable
@@ -27,6 +26,7 @@ class Port:
         receive: the owner's, called with each frame.
         on_link: the owner's, called with True or False when the cable is plugged in or pulled.
         rate: bit/s at which this port sends.
+        free_at: time (ns) when the next frame can start; what is sent before waits in a queue without end.
     """
 
     def __init__(self, segment: "Segment", name: str, rate: int) -> None:
@@ -36,7 +36,7 @@ class Port:
         self.rate = rate
         self._segment = segment
         self._link = True
-        self._free_at = 0  # when the next frame may start
+        self.free_at = 0
 
     @property
     def link(self) -> bool:
@@ -60,9 +60,9 @@ class Port:
             size = MIN_FRAME
         segment = self._segment
         bits = (PREAMBLE + size + FCS) * 8
-        start = max(segment.clock.now, self._free_at)
+        start = max(segment.clock.now, self.free_at)
         arrival = start + bits * NS_PER_S // self.rate
-        self._free_at = arrival + GAP * 8 * NS_PER_S // self.rate
+        self.free_at = arrival + GAP * 8 * NS_PER_S // self.rate
         segment.carry(self, frame, arrival)
 
 
@@ -90,6 +90,10 @@ class Segment:
         self.ports.append(port)
         return port
 
+    def detach(self, port: Port) -> None:
+        """Take a port away. Frames on their way to it are lost, those from it arrive."""
+        self.ports.remove(port)
+
     def carry(self, sender: Port, frame: bytes, arrival: int) -> None:
         """Bring `frame` to the other ports at `arrival` (ns)."""
         self.clock.call_at(arrival, partial(self._deliver, sender, frame))
@@ -97,6 +101,6 @@ class Segment:
     def _deliver(self, sender: Port, frame: bytes, comment: str = "") -> None:
         for tap in self.taps:
             tap(self.clock.now, sender.name, frame, comment)
-        for port in self.ports:
+        for port in tuple(self.ports):
             if port is not sender and port.link and port.receive is not None:
                 port.receive(frame)

@@ -20,7 +20,7 @@ ROSC_HZ = 6_500_000  # nominal, 2.17
 
 FIFO = 8  # words in each direction
 # Between two words with SPH = 0 the controller pulses its frame select, whether or not a pin shows it: about
-# two periods of SCK, as others measured (pico-examples #285, pico-feedback #39). With SPH = 1 there is no gap.
+# two periods of SCK, as others measured (pico-examples #285, pico-feedback #39); none with SPH = 1.
 GAP_SPH0 = 2
 
 _CS, _PWR, _FBDIV, _PRIM = 0x0, 0x4, 0x8, 0xC  # PLL

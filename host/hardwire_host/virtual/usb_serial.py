@@ -78,7 +78,7 @@ class UsbSerial(USBCDC):
 
 
 class Pty:
-    """`path` is for programs; `write` and `resume` are for the board's side, which gives `send` and `queued`."""
+    """`path` is for programs; `write` and `resume` for the board's side, which gives `send` and `queued`."""
 
     def __init__(self, send: Callable[[bytes], None], queued: Callable[[], int]) -> None:
         self._send = send
