@@ -23,6 +23,5 @@ LED = 25
 LED_ON = 1
 
 IMAGE = "RPI_PICO"  # MicroPython board the image is built for
-FLASH_FS_START = 0xA0000  # littlefs, from the start of flash
-FLASH_FS_BLOCKS = 352
+FLASH_FS_BLOCKS = 352  # of littlefs in that image
 FLASH_BLOCK = 4096

@@ -46,7 +46,7 @@ for library in libraries:
 def align(path):
     """Put right what MicroPython (1.25 at least) generates: native functions aligned to 2 bytes.
 
-    Those for ARMv6-M load literals relative to a program counter rounded to 4: half of them would read others.
+    Those for ARMv6-M load literals relative to a program counter rounded to 4: some would read others.
     """
     if os.path.exists(path):
         with open(path) as generated:

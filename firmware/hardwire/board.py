@@ -44,6 +44,8 @@ class Board:
         self._spi = machine.SPI(
             pins.SPI_ID,
             pins.SPI_HZ,
+            polarity=1,  # mode 3: in mode 0 the RP2040's SPI puts two clocks between bytes
+            phase=1,
             sck=machine.Pin(pins.SCK),
             mosi=machine.Pin(pins.MOSI),
             miso=machine.Pin(pins.MISO),

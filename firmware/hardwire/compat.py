@@ -1,10 +1,11 @@
 """The only place where interpreters differ: MicroPython on the board, CPython on the PC and in tests."""
 
 try:
-    import micropython
-    from micropython import const
     from sys import print_exception
     from time import sleep_ms, ticks_add, ticks_diff, ticks_ms, ticks_us
+
+    import micropython
+    from micropython import const
 
     WRITE_COPIES = True  # our Transport.write has no use for its argument once it returned
     ptr8 = ptr32 = None  # names in viper signatures: the compiler reads them, the interpreter never does
@@ -15,7 +16,7 @@ except ImportError:
     def const(value):
         return value
 
-    class micropython:  # the compiler knows its emitters by these very words: @micropython.viper
+    class micropython:  # noqa: N801  the compiler knows its emitters by these words: @micropython.viper
         @staticmethod
         def native(function):
             return function

@@ -197,7 +197,7 @@ def load(path=PATH):
 
 
 def save(settings, path=PATH):
-    """Check, then write `settings` so that a power cut leaves the old file or the new one. Raises ConfigError, OSError."""
+    """Check and write `settings`; a power cut leaves the old file or the new one. Raises ConfigError, OSError."""
     text = json.dumps(settings)
     parse(text)
     with open(path + ".new", "w") as file:

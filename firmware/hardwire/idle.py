@@ -30,7 +30,9 @@ class Pump(io.IOBase):
 
     def start(self):
         """Wake up for INTn and for what is due."""
-        self._intn.irq(bool, Pin.IRQ_FALLING, hard=True)  # `bool`: a handler that does nothing and needs no heap
+        self._intn.irq(
+            bool, Pin.IRQ_FALLING, hard=True
+        )  # `bool`: a handler that does nothing and needs no heap
         self._set_period(TICK_MS)
 
     def stop(self):

@@ -12,7 +12,9 @@ from .w5500 import regs as R
 from .w5500.chip import ChipError
 
 LINK_TICKS = const(5)  # look at the PHY every so many ticks
-ROOM_POLL_MS = const(2)  # look for room in a full transmit memory this often: acknowledgements do not interrupt
+ROOM_POLL_MS = const(
+    2
+)  # look for room in a full transmit memory this often: acknowledgements do not interrupt
 STOP_MS = const(20)  # for FIN to go out before the sockets are closed
 ROUNDS = const(16)  # of serving sockets before other tasks get a turn
 _SMALL = const(64)  # views up to this many bytes are made once and kept
@@ -226,10 +228,10 @@ class Net:
         if service.armed == 0:
             for endpoint in self._endpoints:
                 owner = endpoint.owner
-                if not isinstance(owner, Transport) and owner.armed > 1:
-                    if endpoint.state() == R.LISTENING:
-                        owner.armed -= 1
-                        return endpoint
+                spare = not isinstance(owner, Transport) and owner.armed > 1
+                if spare and endpoint.state() == R.LISTENING:
+                    owner.armed -= 1
+                    return endpoint
         return None
 
     # Housekeeping

@@ -146,12 +146,7 @@ class Transport:
             if self._closing:
                 self._finish(endpoint)
         except ChipError as error:
-            if endpoint.state() == R.CLOSED:
-                error = reset_by_peer()
-            else:
-                log.error("%s", error)
-                endpoint.close()
-            self._lost(error)
+            self._broken(endpoint, error)
         except Exception as error:
             net.bug(self, error)
         net.serving = None
@@ -188,6 +183,15 @@ class Transport:
             self._eof = True
             if not self.protocol.eof_received():
                 self.close()
+
+    def _broken(self, endpoint, error):
+        """The registers contradict what was written: after a reset by the peer that is no wonder."""
+        if endpoint.state() == R.CLOSED:
+            error = reset_by_peer()
+        else:
+            log.error("%s", error)
+            endpoint.close()
+        self._lost(error)
 
     def _finish(self, endpoint):
         """Closing: FIN when all is sent, then wait for CLOSED; the tick bounds the wait."""
@@ -241,7 +245,5 @@ class Transport:
         elif getattr(self.protocol, "pending", False) and ticks >= STALL_TICKS:
             log.info("%s: half a message, then nothing: closed", self.service.name)
             self.close()
-        elif self._silent and ticks >= SILENT_TICKS:
-            self.close()
-        elif self.service.idle_s and ticks * TICK_MS >= self.service.idle_s * 1000:
+        elif (self._silent and ticks >= SILENT_TICKS) or 0 < self.service.idle_s * 1000 <= ticks * TICK_MS:
             self.close()

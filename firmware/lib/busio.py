@@ -4,14 +4,15 @@ from machine import SPI as _SPI
 
 
 class SPI:
-    """A bus made by its owner (`SPI(bus=machine_spi)`): pins and clock belong to whoever wires the board.
+    """A bus of its own, or one that its owner has set up: `SPI(bus=machine_spi)`, then `configure` does nothing.
 
     `configure` is called before every transfer; re-initialising the peripheral each time would cost more than
     the transfer, so it acts on a change only.
     """
 
     def __init__(self, clock=None, MOSI=None, MISO=None, *, bus=None):
-        self._spi = bus if bus is not None else _SPI(0, sck=clock, mosi=MOSI, miso=MISO)
+        self._owned = bus is None
+        self._spi = _SPI(0, sck=clock, mosi=MOSI, miso=MISO) if bus is None else bus
         self._locked = False
         self._settings = None
 
@@ -26,7 +27,7 @@ class SPI:
 
     def configure(self, *, baudrate=100000, polarity=0, phase=0, bits=8):
         settings = (baudrate, polarity, phase, bits)
-        if settings != self._settings:
+        if self._owned and settings != self._settings:
             self._settings = settings
             self._spi.init(baudrate=baudrate, polarity=polarity, phase=phase, bits=bits)
 

@@ -21,6 +21,7 @@ from .bundle import (
     pack,
 )
 from .errors import FAILED, HardwireError
+from .uf2 import describe
 from .virtual.board import VirtualBoard
 from .virtual.clock import NS_PER_MS, NS_PER_S
 from .virtual.tcpip import Stack, Tcb
@@ -180,7 +181,7 @@ class Bench:
         return found
 
 
-def _ours() -> bytes:
+def _ours(size: int) -> bytes:
     """The firmware as it is deployed, but with 125 holding registers, the most that one request reads."""
     source = (firmware_folder() / "app.py").read_text()
     if source.count(FEW_REGISTERS) != 1:
@@ -188,28 +189,29 @@ def _ours() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         app = Path(folder, "app.py")
         app.write_text(source.replace(FEW_REGISTERS, "holding_registers=125"))
-        return build_filesystem(BOARD, None, app)
+        return build_filesystem(BOARD, None, app, size)
 
 
-def _stock() -> bytes:
+def _stock(size: int) -> bytes:
     """The stock library, compiled as for the firmware, and the small server."""
     pins = board_constants(BOARD)
     files = {f"lib/{name}": data for name, data in libraries(pins.ARCH).items()}
     files[f"lib/{SOCKETS}.mpy"] = compile_source(
         f"{SOCKETS}.py", library_file(f"{SOCKETS}.py").read_bytes(), pins.ARCH
     )
-    return pack(BOARD, files | {"main.py": STOCK_SERVER.format(pins=pins).encode()})
+    return pack(BOARD, files | {"main.py": STOCK_SERVER.format(pins=pins).encode()}, size)
 
 
 async def measure(image: Path, report: Callable[[str], None]) -> list[dict]:
     """All results, in the order of the table. Raises HardwireError."""
-    bench = Bench(image, _ours())
+    size = describe(image).fs_size
+    bench = Bench(image, _ours(size))
     try:
         ours = await bench.run(lambda what: report(f"ours: {what}"), EXCHANGES)
         ours["heap"] = int.from_bytes((await ours["client"].exchange(READ_HEAP, 1)).answer[-2:], "big")
     finally:
         await bench.board.stop()
-    bench = Bench(image, _stock())
+    bench = Bench(image, _stock(size))
     try:
         stock = await bench.run(lambda what: report(f"stock: {what}"), STOCK_EXCHANGES)
         stock["heap"] = int.from_bytes(stock["fc03_1"].answer[-2:], "big")

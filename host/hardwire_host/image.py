@@ -174,8 +174,8 @@ def _finds(compiler, name):
     if not shutil.which(compiler):
         return False
     command = [compiler, f"-print-file-name={name}"]
-    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return found.strip() != name  # a compiler that does not find it prints the name as it is
+    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return os.sep in found  # a compiler that does not find it prints the name as it is
 
 
 def _downloads(recipe, log, report):

@@ -1,14 +1,14 @@
-"""The driver on the model, through SPI frames: bring-up, pointers at their worst, torn reads, a chip that is not there."""
+"""The driver on the model, through SPI frames: pointers at their worst, torn reads, a chip that is not there."""
 
 import dataclasses
 
 import pytest
-from peers import Peer
 
 from hardwire.net import Service
 from hardwire.w5500.chip import BrokenBus, Chip, ChipError
 from hardwire_host.virtual.inprocess import InProcessBoard
 from hardwire_host.virtual.w5500 import Options
+from peers import Peer
 
 PORT = 7
 

@@ -8,10 +8,10 @@ import sys
 import types
 
 import pytest
-from model_host import CHIP_IP, NETMASK, PC_IP, Host, Peer, dial
 
 from hardwire.w5500 import regs as R
 from hardwire_host.virtual.clock import NS_PER_MS, NS_PER_S
+from model_host import CHIP_IP, NETMASK, PC_IP, Host, Peer, dial
 
 SPI_BYTE_NS = 1000  # 8 MHz, the library's default
 LEASE_S = 3600

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_host import Host
 
 from hardwire.w5500 import regs as R
 from hardwire_host.virtual.w5500 import Options
+from model_host import Host
 
 HEADER = "010203"
 

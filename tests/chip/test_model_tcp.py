@@ -7,10 +7,10 @@ matter here only where the chip is known to be silent.
 import random
 
 import pytest
-from model_host import CHIP_IP, PC_IP, PC_MAC, Host, Peer, deaf, dial, is_tcp, tcp_flags
 
 from hardwire.w5500 import regs as R
 from hardwire_host.virtual.clock import NS_PER_MS
+from model_host import CHIP_IP, PC_IP, PC_MAC, Host, Peer, deaf, dial, is_tcp, tcp_flags
 
 PORT = 502
 ABSENT_IP = bytes((192, 168, 77, 99))

@@ -6,10 +6,10 @@ Datagrams come from the engine in a PC's role, or as bytes from its port.
 import random
 
 import pytest
-from model_host import CHIP_IP, CHIP_MAC, PC_IP, PC_MAC, Host, dial, is_tcp
 
 from hardwire.w5500 import regs as R
 from hardwire_host.virtual.clock import NS_PER_MS
+from model_host import CHIP_IP, CHIP_MAC, PC_IP, PC_MAC, Host, dial, is_tcp
 
 BROADCAST = bytes((255,) * 4)
 SUBNET_BROADCAST = bytes((192, 168, 77, 255))

@@ -3,11 +3,11 @@
 import errno
 
 import pytest
-from peers import Peer
 
 from hardwire.net import Service
 from hardwire.transport import CHUNK, CLOSE_TICKS, SILENT_TICKS, STALL_TICKS, TICK_MS, WRITE_QUEUE
 from hardwire_host.virtual.inprocess import InProcessBoard
+from peers import Peer
 
 PORT = 7
 

@@ -1,7 +1,8 @@
 """`async def` tests in here run in a child process with a network of its own: a loopback, and what they make.
 
-Interfaces, addresses and routes are gone with the child; those of this machine are not touched. Where that is
-not permitted, the tests are skipped. Fixtures are made before the fork; sockets and tasks belong into the test.
+Interfaces, addresses and routes are gone with the child; those of this machine are not touched. Where that
+is not permitted, the tests are skipped. Fixtures are made before the fork; sockets and tasks belong into the
+test.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A board in real time, for a kernel that knows no other: firmware and chip in process, behind a TAP device."""
+"""A board in real time, for a kernel that knows no other: firmware and chip in process, behind a TAP."""
 
 import asyncio
 import contextlib
@@ -11,6 +11,7 @@ from hardwire_host.virtual.tap import Tap
 
 KERNEL = "192.168.77.2"  # on the TAP device; 192.168.77.1 is the board's `pc`
 BOARD = "192.168.77.20"
+SOON_S = 20  # bound of what takes milliseconds
 NAP_S = 0.001  # how late the board may notice a frame
 LAG_NS = 50 * NS_PER_MS  # of a PC that was busy, to be made up for; beyond, the board is slower than silicon
 
@@ -54,6 +55,13 @@ async def tapped(*services, **arguments):
             yield board, tap
     finally:
         tap.close()
+
+
+async def until(predicate):
+    """Wait for `predicate()`, within SOON_S."""
+    async with asyncio.timeout(SOON_S):
+        while not predicate():  # noqa: ASYNC110 - neither kernel nor firmware sets an event
+            await asyncio.sleep(0.01)
 
 
 class Echo:

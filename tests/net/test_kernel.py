@@ -7,17 +7,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+
 from hardwire.net import Service
 from hardwire_host.virtual.forward import Forwarder
 from hardwire_host.virtual.inprocess import BOARD_IP, InProcessBoard
 from hardwire_host.virtual.packets import ECHO, icmp
 from hardwire_host.virtual.pcap import Capture
-from live import BOARD, Echo, running, tapped
-from tshark import ACK, COMPLETE, RST, SYN, completeness, faults, fields, needs_tshark
+from live import BOARD, SOON_S, Echo, running, tapped, until
+from tshark import ACK, COMPLETE, RST, SYN, completeness, faults, needs_tshark
 
 ECHO_PORT, DISCARD_PORT, DATE_PORT, CLOSED_PORT = 7, 9, 13, 8
 BULK = random.Random(7).randbytes(2 << 20)
-SOON_S = 20  # bound of what takes milliseconds
 TIME_WAIT = "06"  # include/net/tcp_states.h
 
 
@@ -65,12 +65,6 @@ def states():
     """{remote port: state} of the kernel's TCP sockets."""
     lines = Path("/proc/self/net/tcp").read_text().splitlines()[1:]
     return {int(line.split()[2].split(":")[1], 16): line.split()[3] for line in lines}
-
-
-async def until(predicate):
-    async with asyncio.timeout(SOON_S):
-        while not predicate():
-            await asyncio.sleep(0.01)
 
 
 async def test_ping():
@@ -199,4 +193,3 @@ async def test_tshark_finds_nothing_wrong(way, tmp_path):
         capture.stop()
     assert faults(path) == []
     assert completeness(path) == [COMPLETE, COMPLETE, COMPLETE, SYN | ACK | RST]
-    print(fields(path, "frame.number", "_ws.expert.message", where='_ws.expert.severity >= "Warning"'))

@@ -6,8 +6,9 @@ import sys
 import tomllib
 from pathlib import Path
 
-import hardwire
 import pytest
+
+import hardwire
 from hardwire_host import bundle as bundles
 from hardwire_host.bundle import build, build_filesystem, compile_source, digest, settings_text
 from hardwire_host.errors import FAILED, USAGE, HardwireError

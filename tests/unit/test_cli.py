@@ -8,6 +8,7 @@ import sys
 import tempfile
 
 import pytest
+
 from hardwire_host.cli import COMMANDS
 
 ENVELOPE = ("schema", "ok", "tool", "target", "error")

@@ -6,12 +6,13 @@ import socket
 import threading
 
 import pytest
-from hardwire_host.cli import run
-from hardwire_host.clients.modbus import COIL, HOLDING, INPUT, AppInfo, ModbusClient
-from hardwire_host.errors import MODBUS, NO_BOARD, TIMEOUT, USAGE, HardwireError
 from pymodbus.pdu.device import ModbusDeviceIdentification
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
+
+from hardwire_host.cli import run
+from hardwire_host.clients.modbus import COIL, HOLDING, INPUT, AppInfo, ModbusClient
+from hardwire_host.errors import MODBUS, NO_BOARD, TIMEOUT, USAGE, HardwireError
 
 BITS, REGISTERS = DataType.BITS, DataType.REGISTERS
 APP = [1, 2, 120, 1, 5, 0, 7, 3, 2, 9, 4, 1, 0x0102, 0, 0, 0]

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from hardwire_host import bundle as bundles
 from hardwire_host import deploy as work
 from hardwire_host.bundle import Bundle, digest

@@ -6,10 +6,11 @@ of three lines that has the whole stream at hand.
 
 import struct
 
-from hardwire.services.modbus import ModbusServer
-from hardwire.wire import modbus as M
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from hardwire.services.modbus import ModbusServer
+from hardwire.wire import modbus as M
 from modbus_common import TABLES, Recorder, adu, content, execute, fresh_bank
 
 

@@ -5,11 +5,12 @@ import contextlib
 import socket
 
 import pytest
+from pymodbus.client import AsyncModbusTcpClient
+
 import vectors as V
 from hardwire import log
 from hardwire.services.modbus import ModbusServer
 from modbus_common import Recorder, adu, content, fresh_bank, steps
-from pymodbus.client import AsyncModbusTcpClient
 
 LIMIT = 20  # seconds; only a server that hangs gets there
 SMALL = 16384  # bytes in buffers of the kernel, so that a peer that does not read is felt soon

@@ -3,6 +3,7 @@
 from array import array
 
 import pytest
+
 import vectors as V
 from hardwire.wire import bank as B
 from hardwire.wire import modbus as M

@@ -8,6 +8,7 @@ import sys
 from struct import unpack_from
 
 import pytest
+
 from chip.peers import Peer
 from hardwire.net import Service
 from hardwire_host.errors import FAILED, HardwireError

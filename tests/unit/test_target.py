@@ -12,12 +12,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from serial.tools import list_ports
+
 from hardwire_host import target
 from hardwire_host.errors import BUSY, NO_BOARD, TIMEOUT, USAGE, HardwireError
 from hardwire_host.target import NETWORK, REPL, Where, parse_host, resolve
 from hardwire_host.virtual import running
 from hardwire_host.virtual.running import Forward, Running
-from serial.tools import list_ports
 
 
 @pytest.fixture

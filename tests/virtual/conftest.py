@@ -8,6 +8,7 @@ import asyncio
 import threading
 
 import pytest
+
 from hardwire.config import ip_bytes
 from hardwire_host import native
 from hardwire_host.bundle import blank_filesystem, build_filesystem
@@ -121,7 +122,7 @@ def boot(image):
     boards = []
 
     def start(**arguments):
-        boards.append(Live(image=image, **arguments))
+        boards.append(Live(**{"image": image} | arguments))
         return boards[-1]
 
     yield start

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+
 from hardwire_host import native
 from hardwire_host.bundle import blank_filesystem
 from hardwire_host.errors import FAILED, NO_BOARD, TIMEOUT, USAGE, WRONG_BOARD, HardwireError

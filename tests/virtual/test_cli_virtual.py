@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from hardwire_host import target
 from hardwire_host.errors import BUSY, FAILED, NO_BOARD, TIMEOUT, USAGE, HardwireError
 from hardwire_host.virtual import running

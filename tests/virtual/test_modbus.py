@@ -157,9 +157,8 @@ def test_six_clients_poll_at_once_and_a_seventh_is_refused(port, firmware):
         failed = []
 
         def poll(number, client):
-            for n in range(10):
-                if client.ask(b"\x06\0" + bytes((number,)) + b"\0" + bytes((n,)), n, number)[4] != n:
-                    failed.append((number, n))
+            answers = [client.ask(b"\x06\0" + bytes((number, 0, n)), n, number) for n in range(10)]
+            failed.extend(n for n in range(10) if answers[n][4] != n)
 
         threads = [threading.Thread(target=poll, args=item) for item in enumerate(clients, 1)]
         for thread in threads:

@@ -4,8 +4,9 @@ import binascii
 import inspect
 from pathlib import Path
 
-import hardwire
 import pytest
+
+import hardwire
 import vectors as V
 from hardwire.wire import modbus as M
 from hardwire_host.bundle import compile_source, pack

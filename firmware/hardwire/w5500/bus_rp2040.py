@@ -15,7 +15,7 @@ _SPI_STEP = const(0x4000)
 
 
 @micropython.asm_thumb
-def _read(r0, r1, r2, r3):  # noqa: ANN001  context, header, buffer, length
+def _read(r0, r1, r2, r3):  # context, header, buffer, length
     push({r0})
     ldr(r4, [r0, 0])
     ldr(r5, [r0, 4])

@@ -25,7 +25,9 @@ _CLOSE = bytes((R.CLOSE,))
 _SEND = bytes((R.SEND,))
 _RECV = bytes((R.RECV,))
 _ALL = b"\xff"
-_KEEPALIVE = b"\x02"  # Sn_KPALVTR, 5 s each: ask a silent peer whether it is there (not before data has passed)
+_KEEPALIVE = (
+    b"\x02"  # Sn_KPALVTR, 5 s each: ask a silent peer whether it is there (not before data has passed)
+)
 _IR_DATA = bytes((R.I_RECV | R.I_SENDOK,))
 # SENDOK wakes nobody until a writer waits for it.
 _IMR_QUIET = bytes((R.I_TIMEOUT | R.I_RECV | R.I_DISCON | R.I_CON,))
@@ -254,7 +256,9 @@ class Chip:
         start = ticks_ms()
         while (version := self.version()) != R.VERSION:
             if ticks_diff(ticks_ms(), start) > _VERSION_WAIT_MS:
-                raise ChipError("no W5500 on SPI: version register is 0x%02x, not 0x%02x" % (version, R.VERSION))
+                raise ChipError(
+                    "no W5500 on SPI: version register is 0x%02x, not 0x%02x" % (version, R.VERSION)
+                )
             sleep_ms(1)
 
     def interrupts(self, sockets):

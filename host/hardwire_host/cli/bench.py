@@ -19,8 +19,9 @@ from .common import Output, command
 def bench(out: Output, image: str | None) -> None:
     """Measure the firmware on the virtual board, next to the stock library.
 
-    Times are device time of the emulated board, the same on every PC. `ours` is the complete firmware with its default
-    app; `stock` is a minimal server on the unmodified adafruit_wiznet5k socket, on the same board at the same SPI clock.
+    Times are device time of the emulated board, the same on every PC. `ours` is the complete firmware with its
+    default app; `stock` is a minimal server on the unmodified adafruit_wiznet5k socket, on the same board at the same
+    SPI clock.
     """
     from rich.table import Table
 

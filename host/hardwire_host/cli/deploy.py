@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
+
 from hardwire.config import ConfigError, defaults, parse
 
 from .. import deploy as work

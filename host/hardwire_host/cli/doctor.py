@@ -13,6 +13,7 @@ from re import match
 from typing import TYPE_CHECKING
 
 import click
+
 import hardwire
 from hardwire import config
 from hardwire.w5500 import regs

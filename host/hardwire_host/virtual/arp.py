@@ -1,7 +1,7 @@
 """Address resolution of one host (RFC 826): a bounded cache that ages, requests repeated as the W5500 does.
 
-In: received ARP frames, questions. Out: ARP frames, answers by callback, `stack.on_conflict()`. Addresses, RTR
-and RCR are read from the stack when they are needed.
+In: received ARP frames, questions. Out: ARP frames, answers by callback, `stack.on_conflict()`. Addresses,
+RTR and RCR are read from the stack when they are needed.
 """
 
 from collections.abc import Callable

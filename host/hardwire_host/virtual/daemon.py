@@ -30,6 +30,7 @@ from hardwire import config
 from hardwire.config import ConfigError, ip_bytes
 
 from ..errors import BUSY, FAILED, INTERRUPTED, TIMEOUT, USAGE, HardwireError
+from ..uf2 import describe
 from . import control
 from .control import Session
 from .running import LOOPBACK, Claim, Forward, Running, claim, log_path
@@ -135,15 +136,16 @@ def _image(spec: Spec, report: Report) -> Path:
     return find_or_build(report=report)
 
 
-def _filesystem(spec: Spec, settings: dict, report: Report) -> bytes:
+def _filesystem(spec: Spec, settings: dict, image: Path, report: Report) -> bytes:
     from ..bundle import blank_filesystem, build_filesystem
 
     if _kept(spec):
         return Path(spec.flash).read_bytes()
+    size = describe(image).fs_size
     if spec.blank:
-        return blank_filesystem(settings["board"])
+        return blank_filesystem(settings["board"], size)
     report("compiling the firmware")
-    return build_filesystem(settings["board"], spec.config)
+    return build_filesystem(settings["board"], spec.config, size=size)
 
 
 async def _forwards(
@@ -282,7 +284,8 @@ def run(spec: Spec, ready: Callable[[Running], None], report: Report) -> None:
         name = claim(spec.name)
         try:
             _check_free(wanted)
-            prepared = _image(spec, report), _filesystem(spec, settings, report)
+            image = _image(spec, report)
+            prepared = image, _filesystem(spec, settings, image, report)
             asyncio.run(_serve(spec, settings, prepared, name, ready, report))
         except BaseException as error:
             name.release(keep_log=True)

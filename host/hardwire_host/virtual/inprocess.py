@@ -22,7 +22,9 @@ NETMASK = config.ip_bytes("255.255.255.0")
 BOARD_MAC = bytes.fromhex("020000000020")
 PC_MAC = bytes.fromhex("020000000001")
 
-TURN_NS = 20_000  # device time a turn of the core takes here; without it two busy ends would stand still in time
+TURN_NS = (
+    20_000  # device time a turn of the core takes here; without it two busy ends would stand still in time
+)
 
 
 class ModelBus:
@@ -57,7 +59,13 @@ class InProcessBoard:
             self.net.serve(service)
         self.net.start()
         self.pc = Stack(
-            self.clock, self.segment.attach("pc"), mac=PC_MAC, ip=PC_IP, netmask=NETMASK, gateway=PC_IP, seed=seed + 1
+            self.clock,
+            self.segment.attach("pc"),
+            mac=PC_MAC,
+            ip=PC_IP,
+            netmask=NETMASK,
+            gateway=PC_IP,
+            seed=seed + 1,
         )
 
     def turn(self) -> None:

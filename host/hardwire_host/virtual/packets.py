@@ -1,8 +1,8 @@
 """Wire formats of Ethernet, ARP, IPv4, ICMP, UDP and TCP: pure functions, bytes in, bytes out.
 
-In: fields to build a frame of, or a frame as received: without FCS, at least 60 bytes (Ethernet pads).
-Out: a frame, or a tuple of fields; None for whatever is malformed or has a wrong checksum. Addresses are bytes, MAC 6,
-IPv4 4. Never: state, an exception on received bytes.
+In: fields, or a frame as received: without FCS, perhaps padded, at least an Ethernet header long. Out: a frame,
+or a tuple of fields; None for whatever is malformed or has a wrong checksum. Addresses are bytes: 6 of a MAC,
+4 of IPv4. Never: state, an exception on received bytes.
 """
 
 from struct import Struct
@@ -56,10 +56,8 @@ _IP_SUM = 0x4500 + _DONT_FRAGMENT + (TTL << 8)  # what every IPv4 header here ad
 
 
 def checksum(data: bytes, more: int = 0) -> int:
-    """Internet checksum (RFC 1071) of `data`, which starts at an even offset, and of 16-bit words summed in `more`."""
-    total = int.from_bytes(
-        data, "big"
-    )  # 2**16 is 1 modulo 0xFFFF, so the number is its words' end-around sum
+    """Internet checksum (RFC 1071) of `data` and of the 16-bit words whose sum is `more`."""
+    total = int.from_bytes(data, "big")  # 2**16 is 1 modulo 0xFFFF: a number is its words' end-around sum
     if len(data) & 1:
         total <<= 8
     total += more
@@ -125,8 +123,7 @@ def ipv4(
 
 
 def parse_ipv4(frame: bytes) -> tuple[int, bytes, bytes, int, int] | None:
-    """(protocol, source, target, payload's start in the frame, its end). Fragments are malformed here: no host of
-    the segment sends or reassembles them."""
+    """(protocol, source, target, payload's start in the frame, its end). Fragments count as malformed."""
     if len(frame) < _PAYLOAD:
         return None
     version = frame[_VERSION]
@@ -145,11 +142,8 @@ def parse_ipv4(frame: bytes) -> tuple[int, bytes, bytes, int, int] | None:
 
 
 def _payload_intact(frame: bytes, protocol: int, start: int, end: int) -> bool:
-    """The checksum of TCP and UDP: with the pseudo header, whose addresses lie in front of a plain IPv4 header's end."""
-    if start == _PAYLOAD:
-        data = frame[_ADDRESSES:end]
-    else:
-        data = frame[_ADDRESSES:_PAYLOAD] + frame[start:end]
+    """The checksum of TCP and UDP: over the addresses, which end a plain IPv4 header, and the payload."""
+    data = frame[_ADDRESSES:end] if start == _PAYLOAD else frame[_ADDRESSES:_PAYLOAD] + frame[start:end]
     return _intact(data, protocol + end - start)
 
 
@@ -175,8 +169,7 @@ def unreachable(frame: bytes, start: int) -> bytes:
 
 
 def parse_unreachable(body: bytes) -> tuple[int, bytes, bytes, int, int, int] | None:
-    """What the datagram was that an ICMP error quotes: (protocol, source, target, source port, target port, next four
-    bytes, in TCP the sequence number)."""
+    """The datagram an ICMP error quotes: (protocol, source, target, source port, target port, TCP's seq)."""
     start = 4 + (body[4] & 0x0F) * 4 if len(body) > 4 else 0
     if start < 24 or body[4] >> 4 != 4 or len(body) < start + _QUOTED:
         return None

@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
 ACK_EVERY = 2  # segments with data that one acknowledgement may cover (section 3.8.6.3)
 HELD_SEGMENTS = 64  # out of order; as much as the largest window has of full segments, and some more
-CHALLENGE_NS = (
-    100 * NS_PER_MS
-)  # between answers to unacceptable segments without data: two ends must not echo these
+# Between answers to unacceptable segments without data, so that two ends cannot answer each other for ever.
+CHALLENGE_NS = 100 * NS_PER_MS
 
 _RECEIVING = frozenset(("ESTABLISHED", "FIN-WAIT-1", "FIN-WAIT-2"))
 _BOTH_CLOSED = frozenset(("CLOSING", "LAST-ACK", "TIME-WAIT"))
@@ -92,9 +91,10 @@ class Tcb(Sender):
         after: int | None = None,
     ) -> None:
         """`after`: where an earlier connection between these ports ended in sequence space."""
-        iss = (
-            stack.random.getrandbits(32) if after is None else after + 1 + stack.random.getrandbits(16) & M32
-        )
+        if after is None:
+            iss = stack.random.getrandbits(32)
+        else:
+            iss = after + 1 + stack.random.getrandbits(16) & M32
         super().__init__(stack, user, local_port, remote_ip, remote_port, iss)
         self.no_delay_ack = False
         self._rcv = 0  # RCV.NXT

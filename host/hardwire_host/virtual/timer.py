@@ -1,7 +1,7 @@
 """A deadline that is moved and cancelled with almost every packet, and almost never comes.
 
-In: a clock's alarms. Out: one call when the deadline is reached. The alarm is left standing where it is and
-    looks at the deadline when it rings: moving the deadline on costs an assignment.
+In: a clock's alarms. Out: one call when the deadline is reached. The alarm is left where it is and looks at the
+deadline when it rings: moving the deadline on costs an assignment.
 """
 
 from collections.abc import Callable

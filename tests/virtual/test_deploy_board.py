@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from hardwire_host import bundle as bundles
 from hardwire_host import deploy as work
 from hardwire_host.bundle import MANIFEST, Bundle, digest
