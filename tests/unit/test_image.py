@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from hardwire.boards import w5500_evb_pico as board
 
 from hardwire_host import debian, image, uf2
 from hardwire_host.errors import FAILED, WRONG_BOARD, HardwireError
@@ -57,6 +58,7 @@ def test_image_is_the_pinned_one_for_the_board():
     assert built.board == "pico"
     assert built.size <= built.fs_start
     assert built.fs_start + built.fs_size == PICO_FLASH
+    assert built.fs_size == board.FLASH_FS_BLOCKS * board.FLASH_BLOCK
     assert "hardwire" not in built.frozen
     assert "asyncio/core" in built.frozen
 
@@ -198,8 +200,8 @@ PYTHON_ERROR = """\
 MPY hardwire/wire/modbus.py
 error compiling hardwire/wire/modbus.py:
 Traceback (most recent call last):
-  File "hardwire/wire/modbus.py", line 482, in respond
-ViperTypeError: local 'error' has type 'object' but source is 'None'
+  File "wire/modbus.py", line 482, in respond
+ViperTypeError: local 'error' has no type
 
 ninja: build stopped: subcommand failed.
 """
@@ -217,8 +219,7 @@ ninja: build stopped: subcommand failed.
         ),
         (
             PYTHON_ERROR,
-            'File "hardwire/wire/modbus.py", line 482, in respond: '
-            "ViperTypeError: local 'error' has type 'object' but source is 'None'",
+            "File \"wire/modbus.py\", line 482, in respond: ViperTypeError: local 'error' has no type",
         ),
     ],
 )

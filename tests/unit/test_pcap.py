@@ -251,14 +251,14 @@ def test_pipe_with_a_slow_reader_loses_frames_and_says_so(wire, path):
             wire.send("pc")
         wire.send("pc")
         got = os.read(reader, 1 << 20)
-        wire.send("board", "pc")
+        wire.send("board", "pc", "pc")
         got += os.read(reader, 1 << 20)
         assert capture.active and capture.lost == 2
     finally:
         os.close(reader)
     _, frames = read(got)
     assert len(frames) == capture.frames
-    assert [(port, dropped) for port, *_, dropped in frames[-2:]] == [("board", 0), ("pc", 2)]
+    assert [(port, dropped) for port, *_, dropped in frames[-3:]] == [("board", 0), ("pc", 2), ("pc", 0)]
 
 
 def test_pipe_whose_reader_has_gone_ends_the_capture(wire, path, caplog):

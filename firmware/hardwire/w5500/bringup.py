@@ -14,6 +14,8 @@ from ..compat import sleep_ms
 from ..config import ip_bytes, ip_text
 
 _LONGEST_SLEEP_MS = 2  # the chip is reset and running before the library sees it
+_TURN_MS = 2  # between turns of the network core while the library waits ...
+_POLL_TURNS = 10  # ... and turns between two looks of the library: one costs it a millisecond
 _LEASE_MAX_MS = (1 << 28) - 1  # ticks_add of adafruit_ticks takes no more; renewing early is harmless
 
 for _name in ("ConnectionError", "TimeoutError"):
@@ -40,7 +42,9 @@ def _driver_class(turn):
 
         def socket_available(self, socket_num, sock_type=0x21):
             # The library waits for answers in a loop around this: other sockets are served meanwhile.
-            turn()
+            for _ in range(_POLL_TURNS):
+                turn()
+                sleep_ms(_TURN_MS)
             return super().socket_available(socket_num, sock_type)
 
     return Driver
@@ -116,3 +120,8 @@ class Network:
             self._use_static()
         finally:
             self._busy = False
+        client = self._driver._dhcp_client
+        if client and bytes(client.local_ip) == bytes(4):
+            # The library takes the NAK to a renewal for a missing answer, and would use the address for ever.
+            log.warning("DHCP: the server has taken the address back")
+            self.lease()

@@ -2,9 +2,9 @@
 
 In: frames with device time, from a Segment's taps. Out: a pcapng file or pipe: one interface per port,
     nanoseconds since power-on (the year reads 1970), a comment where the segment dropped or changed a frame.
-    The same run gives the same bytes. Never: a wait, or an exception into the segment. A full disk ends the
-    capture with a warning; a pipe with a slow reader loses frames and says so in the next one. Only whole
-    blocks are written, each at once: a process that is killed leaves a file that can be read.
+    The same run gives the same bytes. Never: an exception into the segment, or a wait for a reader. A full
+    disk ends the capture with a warning; a pipe with a slow reader loses frames and says so in the next one.
+    Only whole blocks are written, each at once: a process that is killed leaves a file that can be read.
 
 Source: draft-ietf-opsawg-pcapng: blocks 3.1, options 3.5, SHB 4.1, IDB 4.2, EPB 4.3.
 """

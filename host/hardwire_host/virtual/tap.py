@@ -23,8 +23,8 @@ import sys
 from fcntl import ioctl
 
 from ..errors import BUSY, FAILED, USAGE, HardwireError
-from .clock import NS_PER_MS, NS_PER_S
-from .ether import FCS, GAP, MIN_FRAME, PREAMBLE, Segment
+from .clock import NS_PER_MS
+from .ether import Segment
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,6 @@ class Tap:
     ) -> None:
         self.lost = 0
         self._segment = segment
-        self._free_at = 0  # when the wire will have taken what was read
         self._loop = asyncio.get_running_loop()
         self._fd, self.name = _open(name, ip, netmask)
         try:
@@ -96,15 +95,14 @@ class Tap:
             return
         self._loop.remove_reader(self._fd)
         self.port.receive = self.port.on_link = None
-        # Not `remove`: a frame may be on its way through that list.
-        self._segment.ports = [port for port in self._segment.ports if port is not self.port]
+        self._segment.detach(self.port)
         os.close(self._fd)
         self._fd = -1
 
     def _from_kernel(self) -> None:
         clock = self._segment.clock
         for _ in range(BURST):
-            queued = self._free_at - clock.now
+            queued = self.port.free_at - clock.now
             if queued > QUEUE_NS:
                 self._loop.remove_reader(self._fd)
                 clock.call_later(queued - QUEUE_NS // 2, self._resume)
@@ -120,8 +118,6 @@ class Tap:
             if len(frame) > FRAME_MAX:
                 self.lost += 1
                 continue
-            bits = (PREAMBLE + max(len(frame), MIN_FRAME) + FCS + GAP) * 8
-            self._free_at = max(self._free_at, clock.now) + bits * NS_PER_S // self.port.rate
             self.port.send(frame)
 
     def _resume(self) -> None:
