@@ -1,11 +1,12 @@
 """TCP of the engine: two stacks on a segment, every way of opening, closing, losing and waiting, in device time."""
 
 import random
+from itertools import pairwise
 
 import pytest
-from tcpip_common import A_IP, B_IP, PORT, Pair, User
 
 from hardwire_host.virtual.clock import NS_PER_MS, NS_PER_S
+from tcpip_common import A_IP, B_IP, PORT, Pair, User
 
 # Opening
 
@@ -181,7 +182,7 @@ def test_zero_window_and_probes():
     assert other.data == data[:3000]
     assert user.calls == ["established"]
     probes = [time for time, name, _, size in pair.frames if name == "a" and size == 1]
-    gaps = [round((b - a) / NS_PER_MS) for a, b in zip(probes, probes[1:], strict=False)]
+    gaps = [round((b - a) / NS_PER_MS) for a, b in pairwise(probes)]
     assert gaps[:6] == [400, 800, 1600, 3200, 6400, 6400]
     while len(other.data) < len(data):
         other.read()
@@ -500,7 +501,7 @@ def conversation(rule):
     pair.b.on_syn = lambda port, ip, remote: next(users, None)
     data = random.Random(1).randbytes(6000)
     two.on_received = lambda chunk: (two.tcb.send(chunk), two.read())
-    two.on_fin = lambda: two.tcb.shutdown()
+    two.on_fin = lambda: two.tcb.shutdown()  # noqa: PLW0108: there is no tcb yet
     one.on_received = lambda chunk: one.read()
     pair.connect(one)
     one.tcb.send(data)

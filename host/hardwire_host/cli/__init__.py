@@ -24,6 +24,11 @@ COMMANDS = (
     ("virtual up", "virtual", "up", "Start a virtual board."),
     ("virtual status", "virtual", "status", "Show the virtual boards that run."),
     ("virtual down", "virtual", "down", "Stop a virtual board."),
+    ("virtual link", "wire", "link", "Plug the board's Ethernet cable in, or pull it."),
+    ("virtual fault", "wire", "fault", "Lose, double, swap or damage frames; disturb the chip."),
+    ("virtual pcap", "wire", "pcap", "Capture the segment's frames for Wireshark."),
+    ("virtual sockets", "wire", "sockets", "Show the chip's eight sockets."),
+    ("virtual reset", "wire", "reset", "Reset the board, or cut its power."),
     ("bench", "bench", "bench", "Measure the firmware on the virtual board, next to the stock library."),
 )
 GROUPS = {

@@ -82,6 +82,10 @@ def _absolute(path: str | None) -> str | None:
 @click.option(
     "--flash", metavar="FILE", help="Keep the board's filesystem, settings included, in FILE between runs."
 )
+@click.option("--pcap", metavar="FILE", help="Capture every frame of the run, for Wireshark.")
+@click.option(
+    "--seed", metavar="S", type=int, default=0, help="Of everything random: faults, ISNs, unique id."
+)
 def up(
     out: Output,
     board: str | None,
@@ -92,6 +96,8 @@ def up(
     name: str | None,
     blank: bool,
     flash: str | None,
+    pcap: str | None,
+    seed: int,
 ) -> None:
     """Start a virtual board: real MicroPython on an emulated RP2040 with a W5500, on a virtual Ethernet.
 
@@ -108,6 +114,8 @@ def up(
         forwards=[parse_forward(text) for text in forwards] or None,
         blank=blank,
         flash=_absolute(flash),
+        pcap=_absolute(pcap),
+        seed=seed,
     )
 
     def ready(started: Running) -> None:

@@ -40,7 +40,7 @@ class VirtualBoard:
         segment: makes the Ethernet segment on the board's clock.
 
     Attributes:
-        clock: device time. segment: the Ethernet, where the W5500 is port "board". chip: the W5500.
+        clock: device time. segment: the Ethernet. cable: its port "board", with the W5500. chip: the W5500.
         led: whether it is lit. repl: path of the PTY, once started.
 
     Raises:
@@ -67,7 +67,8 @@ class VirtualBoard:
         self._engine = Engine(self._emulator, pace=pace, hint=self._last_line)
         self.clock = self._emulator.clock
         self.segment = segment(self.clock)
-        self.chip = W5500(self.clock, self.segment.attach("board"), seed=seed)
+        self.cable = self.segment.attach("board")
+        self.chip = W5500(self.clock, self.cable, seed=seed)
         self.led = False
         self.repl: str | None = None
         self._usb = UsbSerial(self._emulator.mcu.usb_ctrl)

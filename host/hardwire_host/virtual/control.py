@@ -13,10 +13,13 @@ import inspect
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FAILED, USAGE, HardwireError
+from .faults import NONE as NO_FAULTS
+from .pcap import Capture
 from .running import LINE_MAX, Running, control_path
 
 if TYPE_CHECKING:
@@ -24,14 +27,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CHIP_FAULTS = ("spi_errors", "stuck_cr")  # probabilities among the chip's Options
+
 
 @dataclass(frozen=True)
 class Session:
-    """A board while it runs: what requests work on. Setting `stop` ends it."""
+    """A board while it runs: what requests work on. Setting `stop` ends it. captures: those being written."""
 
     board: "VirtualBoard"
     running: Running
     stop: asyncio.Event
+    captures: list[Capture] = field(default_factory=list)
 
 
 async def _status(session: Session) -> dict:
@@ -43,9 +49,50 @@ async def _stop(session: Session) -> dict:
     return {}
 
 
+async def _link(session: Session, up: bool) -> dict:
+    session.board.cable.link = up
+    return {"link": session.board.chip.link}
+
+
+async def _fault(session: Session, clear: bool = False, brown_out: bool = False, **wanted: float) -> dict:
+    """`wanted`: fields of Faults for the segment, of CHIP_FAULTS for the chip."""
+    segment, chip = session.board.segment, session.board.chip
+    if clear:
+        segment.faults = NO_FAULTS
+        chip.options = replace(chip.options, **dict.fromkeys(CHIP_FAULTS, 0.0))
+    on_chip = {name: wanted.pop(name) for name in CHIP_FAULTS if name in wanted}
+    segment.faults = replace(segment.faults, **wanted)
+    chip.options = replace(chip.options, **on_chip)
+    if brown_out:
+        chip.brown_out()
+    faults = asdict(segment.faults) | {name: getattr(chip.options, name) for name in CHIP_FAULTS}
+    return {"faults": faults, "counts": segment.counts}
+
+
+async def _pcap(session: Session, path: str | None) -> dict:
+    captures = session.captures
+    if path is None:
+        done = [capture.path for capture in captures]
+        for capture in captures:
+            capture.stop()
+        captures.clear()
+        return {"stopped": [str(path) for path in done]}
+    captures.append(Capture(session.board.segment, Path(path)))
+    return {"started": path}
+
+
+async def _reset(session: Session, power: bool = False) -> dict:
+    await (session.board.power_cycle() if power else session.board.hard_reset())
+    return {"resets": session.board.status()["resets"]}
+
+
 REQUESTS: dict[str, Callable[..., Awaitable[dict]]] = {
     "status": _status,
     "stop": _stop,
+    "link": _link,
+    "fault": _fault,
+    "pcap": _pcap,
+    "reset": _reset,
 }
 
 

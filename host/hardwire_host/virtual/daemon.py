@@ -56,6 +56,7 @@ class Spec:
     board: module name in boards/. name: None takes the first free one. image: UF2, None builds ours. config:
     JSON text, None for defaults. forwards: (PC address, PC port or 0, board port), None for one per service.
     blank: an empty filesystem instead of the firmware. flash: file that keeps the filesystem between runs.
+    pcap: file for a capture of the whole run. seed: of faults, sequence numbers, the board's unique id.
     """
 
     board: str | None = None
@@ -65,6 +66,8 @@ class Spec:
     forwards: list[tuple[str, int, int]] | None = None
     blank: bool = False
     flash: str | None = None
+    pcap: str | None = None
+    seed: int = 0
 
 
 def _settings(spec: Spec) -> dict:
@@ -193,9 +196,18 @@ async def _start(
     report: Report,
 ) -> Session:
     from .board import VirtualBoard
+    from .faults import FaultySegment
+    from .pcap import Capture
 
     services = _services(settings)
-    board = VirtualBoard(board=settings["board"], image=image, filesystem=filesystem)
+    board = VirtualBoard(
+        board=settings["board"],
+        image=image,
+        filesystem=filesystem,
+        seed=spec.seed,
+        segment=lambda clock: FaultySegment(clock, seed=spec.seed),
+    )
+    captures = [Capture(board.segment, spec.pcap)] if spec.pcap is not None else []
     report("starting the board")
     undo.push_async_callback(board.stop)
     await board.start()
@@ -216,7 +228,8 @@ async def _start(
         services=services,
         forwards=forwards,
     )
-    session = Session(board, running, asyncio.Event())
+    session = Session(board, running, asyncio.Event(), captures)
+    undo.callback(lambda: [capture.stop() for capture in captures])
     undo.callback((await control.serve(session)).close)
     undo.callback(name.withdraw)
     name.publish(running)

@@ -98,9 +98,12 @@ class Segment:
         """Bring `frame` to the other ports at `arrival` (ns)."""
         self.clock.call_at(arrival, partial(self._deliver, sender, frame))
 
-    def _deliver(self, sender: Port, frame: bytes, comment: str = "") -> None:
+    def _show(self, sender: Port, frame: bytes, comment: str) -> None:
         for tap in self.taps:
             tap(self.clock.now, sender.name, frame, comment)
+
+    def _deliver(self, sender: Port, frame: bytes, comment: str = "") -> None:
+        self._show(sender, frame, comment)
         for port in tuple(self.ports):
             if port is not sender and port.link and port.receive is not None:
                 port.receive(frame)
