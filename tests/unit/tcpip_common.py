@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from hardwire_host.virtual.clock import NS_PER_MS, NS_PER_S, Clock
 from hardwire_host.virtual.ether import Segment
+from hardwire_host.virtual.faults import FaultySegment
 from hardwire_host.virtual.packets import (
     ACK,
     FIN,
@@ -105,7 +106,7 @@ class Pair:
 
     def __init__(self, seed: int = 1) -> None:
         self.clock = Clock()
-        self.segment = Segment(self.clock)
+        self.segment = FaultySegment(self.clock, seed=seed)
         self.a_cable = Cable(self.segment.attach("a"), self.clock)
         self.b_cable = Cable(self.segment.attach("b"), self.clock)
         self.a = Stack(

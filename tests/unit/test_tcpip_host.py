@@ -333,13 +333,16 @@ def test_raw_sees_every_frame_first():
 def test_addresses_may_change_at_any_time():
     pair = Pair()
     user, other = pair.established()
+    frames = frames_of(pair)
+    pair.b_cable.rule = lambda frame: []  # a reset: there is no connection with the new address
     pair.a.ip = C_IP
     user.tcb.send(b"x")
     pair.run(1)
-    assert user.calls == ["established"] and other.data == b""
+    assert frames[0][1][26:30] == C_IP and other.data == b""
     pair.a.ip = A_IP
+    pair.b_cable.rule = None
     pair.run(1000)
-    assert other.data == b"x"
+    assert other.data == b"x" and user.acked_bytes == 1
 
 
 def test_frames_at_random_do_no_harm():

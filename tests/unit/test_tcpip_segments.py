@@ -134,6 +134,9 @@ def test_syn_sent(flags, right, calls, answers):
     assert (syn["flags"], syn["mss"]) == ("S", 1460)
     script.send(flags, ack=syn["seq"] + 1 + (0 if right else 5), mss=1460 if "S" in flags else 0)
     assert (user.calls, script.flags()) == (calls, answers)
+    if not calls and "S" not in flags:
+        script.send("SA", ack=syn["seq"] + 1)
+        assert user.calls == ["established"]
 
 
 def test_simultaneous_open_against_the_standards_figure():

@@ -5,7 +5,13 @@ programs. Several may run at once: one that sleeps costs next to nothing.
 """
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +28,7 @@ PC_IP, NETMASK = ip_bytes("192.168.77.1"), ip_bytes("255.255.255.0")
 PC_MAC = b"\x02\x00\x00\x00\x00\x01"
 MODBUS = 502
 LISTEN_S = 20  # device time; takes less than one
+WAIT_S = 300  # wall time for a command; a PC under load is slow
 CALL_S = 300  # wall time of one call on a PC under load; programs run 5 to 50 times slower than on silicon
 
 
@@ -142,3 +149,48 @@ def firmware(boot):
     live = boot(filesystem=build_filesystem(BOARD))
     live.wait_listening(MODBUS)
     return live
+
+
+# `hardwire virtual` in processes of its own
+
+
+@pytest.fixture(scope="module")
+def runtime():
+    """The state folder's parent: short, because sockets are made in it."""
+    with tempfile.TemporaryDirectory(prefix="hw-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def environment(runtime):
+    return {key: value for key, value in os.environ.items() if not key.startswith("HARDWIRE_")} | {
+        "XDG_RUNTIME_DIR": str(runtime)
+    }
+
+
+@pytest.fixture(scope="module")
+def hardwire(environment):
+    """Run `hardwire ARGUMENTS --json`; returns (exit code, the object)."""
+
+    def run(*arguments):
+        done = subprocess.run(
+            [sys.executable, "-m", "hardwire_host.cli", *arguments, "--json"],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            timeout=WAIT_S,
+            check=False,
+        )
+        assert done.stdout.count("\n") == 1
+        return done.returncode, json.loads(done.stdout)
+
+    yield run
+    run("virtual", "down", "--all")
+
+
+@pytest.fixture(scope="module")
+def board(hardwire):
+    """The default app, running; its object."""
+    code, answer = hardwire("virtual", "up", "--name", "app", "--forward", "127.0.0.1:0:502", "--detach")
+    assert code == 0, answer["error"]
+    return answer

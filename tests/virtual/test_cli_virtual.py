@@ -6,9 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import pytest
 
@@ -17,48 +15,6 @@ from hardwire_host.errors import BUSY, FAILED, NO_BOARD, TIMEOUT, USAGE, Hardwir
 from hardwire_host.virtual import running
 
 WAIT_S = 300  # for anything an emulated board does; a PC under load is slow
-
-
-@pytest.fixture(scope="module")
-def runtime():
-    """The state folder's parent: short, because sockets are made in it."""
-    with tempfile.TemporaryDirectory(prefix="hw-") as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def environment(runtime):
-    return {key: value for key, value in os.environ.items() if not key.startswith("HARDWIRE_")} | {
-        "XDG_RUNTIME_DIR": str(runtime)
-    }
-
-
-@pytest.fixture(scope="module")
-def hardwire(environment):
-    """Run `hardwire ARGUMENTS --json`; returns (exit code, the object)."""
-
-    def run(*arguments):
-        done = subprocess.run(
-            [sys.executable, "-m", "hardwire_host.cli", *arguments, "--json"],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-            timeout=WAIT_S,
-            check=False,
-        )
-        assert done.stdout.count("\n") == 1
-        return done.returncode, json.loads(done.stdout)
-
-    yield run
-    run("virtual", "down", "--all")
-
-
-@pytest.fixture(scope="module")
-def board(hardwire):
-    """The default app, running; its object."""
-    code, answer = hardwire("virtual", "up", "--name", "app", "--forward", "127.0.0.1:0:502", "--detach")
-    assert code == 0, answer["error"]
-    return answer
 
 
 @pytest.fixture

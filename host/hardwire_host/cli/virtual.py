@@ -63,6 +63,7 @@ def _absolute(path: str | None) -> str | None:
         "hardwire virtual up",
         "hardwire virtual up --detach --json",
         "hardwire virtual up --forward 127.0.0.1:11502:502 --config plant.json",
+        "hardwire virtual up --tap hw0 --pcap trace.pcapng",
         "hardwire virtual up --image RPI_PICO-20260101-v1.28.0.uf2 --blank",
     ]
 )
@@ -84,6 +85,11 @@ def _absolute(path: str | None) -> str | None:
 )
 @click.option("--pcap", metavar="FILE", help="Capture every frame of the run, for Wireshark.")
 @click.option(
+    "--tap",
+    metavar="NAME",
+    help="A TAP interface: this PC's kernel is on the segment, at the gateway's address.",
+)
+@click.option(
     "--seed", metavar="S", type=int, default=0, help="Of everything random: faults, ISNs, unique id."
 )
 def up(
@@ -97,6 +103,7 @@ def up(
     blank: bool,
     flash: str | None,
     pcap: str | None,
+    tap: str | None,
     seed: int,
 ) -> None:
     """Start a virtual board: real MicroPython on an emulated RP2040 with a W5500, on a virtual Ethernet.
@@ -115,6 +122,7 @@ def up(
         blank=blank,
         flash=_absolute(flash),
         pcap=_absolute(pcap),
+        tap=tap,
         seed=seed,
     )
 

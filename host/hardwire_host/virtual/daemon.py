@@ -56,7 +56,8 @@ class Spec:
     board: module name in boards/. name: None takes the first free one. image: UF2, None builds ours. config:
     JSON text, None for defaults. forwards: (PC address, PC port or 0, board port), None for one per service.
     blank: an empty filesystem instead of the firmware. flash: file that keeps the filesystem between runs.
-    pcap: file for a capture of the whole run. seed: of faults, sequence numbers, the board's unique id.
+    pcap: file for a capture of the whole run. tap: name of a TAP interface that takes the gateway's address.
+    seed: of faults, sequence numbers, the board's unique id.
     """
 
     board: str | None = None
@@ -67,6 +68,7 @@ class Spec:
     blank: bool = False
     flash: str | None = None
     pcap: str | None = None
+    tap: str | None = None
     seed: int = 0
 
 
@@ -151,22 +153,29 @@ def _filesystem(spec: Spec, settings: dict, image: Path, report: Report) -> byte
     return build_filesystem(settings["board"], spec.config, size=size)
 
 
+def _beside(gateway: bytes, netmask: bytes, taken: bytes) -> bytes:
+    """The highest address of the gateway's network that is not `taken`."""
+    mask = int.from_bytes(netmask, "big")
+    last = (int.from_bytes(gateway, "big") | ~mask & 0xFFFFFFFF) - 1
+    return next(ip for n in range(3) if (ip := (last - n).to_bytes(4, "big")) not in (taken, gateway))
+
+
 async def _forwards(
-    board: "VirtualBoard", settings: dict, wanted: list, undo: AsyncExitStack
+    board: "VirtualBoard", settings: dict, wanted: list, tap: str | None, undo: AsyncExitStack
 ) -> list[Forward]:
     from .forward import Forwarder
     from .tcpip import Stack
 
     network = settings["network"]
-    gateway = ip_bytes(network["gateway"])
+    ip = gateway = ip_bytes(network["gateway"])
+    netmask = ip_bytes(network["netmask"])
+    if tap is not None:
+        from .tap import Tap
+
+        undo.callback(Tap(board.segment, tap, ip=gateway, netmask=netmask).close)
+        ip = _beside(gateway, netmask, ip_bytes(network["address"]))
     stack = Stack(
-        board.clock,
-        board.segment.attach("pc"),
-        mac=PC_MAC,
-        ip=gateway,
-        netmask=ip_bytes(network["netmask"]),
-        gateway=gateway,
-        seed=0,
+        board.clock, board.segment.attach("pc"), mac=PC_MAC, ip=ip, netmask=netmask, gateway=gateway, seed=0
     )
     forwarder = Forwarder(stack)
     undo.push_async_callback(forwarder.close)
@@ -214,7 +223,7 @@ async def _start(
     if spec.flash is not None:
         undo.callback(lambda: _save(Path(spec.flash), board.filesystem()))
     wanted = _default_forwards(services) if spec.forwards is None else spec.forwards
-    forwards = await _forwards(board, settings, wanted, undo)
+    forwards = await _forwards(board, settings, wanted, spec.tap, undo)
     if not spec.blank:
         report("waiting for its services")
         await _listening(spec, board, services, report)

@@ -91,10 +91,8 @@ class Tcb(Sender):
         after: int | None = None,
     ) -> None:
         """`after`: where an earlier connection between these ports ended in sequence space."""
-        if after is None:
-            iss = stack.random.getrandbits(32)
-        else:
-            iss = after + 1 + stack.random.getrandbits(16) & M32
+        fresh = stack.random.getrandbits(32)
+        iss = fresh if after is None else after + 1 + (fresh & 0xFFFF) & M32
         super().__init__(stack, user, local_port, remote_ip, remote_port, iss)
         self.no_delay_ack = False
         self._rcv = 0  # RCV.NXT
@@ -141,7 +139,7 @@ class Tcb(Sender):
     def _in_syn_sent(self, seq: int, ack: int, flags: int, window: int, options: bytes) -> None:
         if self._nxt == self._una:
             return  # ARP has no answer yet
-        if flags & ACK and not self._take_syn_ack(ack):
+        if flags & ACK and ack != self._nxt:
             if not flags & RST:
                 self._emit(ack, RST)
             return
@@ -154,10 +152,8 @@ class Tcb(Sender):
         self._start_receiving(seq)
         self.mss = min(self.mss, parse_mss(options))
         if flags & ACK:
-            self.state = "ESTABLISHED"
-            self._open_window(window, seq, ack)
             self._owed = True
-            self.user.established()
+            self._syn_acknowledged(seq, ack, window)
             if self.state != "CLOSED":
                 self._push()
                 self._answer()
@@ -207,12 +203,10 @@ class Tcb(Sender):
         if not flags & ACK:
             return
         if state == "SYN-RECEIVED":
-            if not self._take_syn_ack(ack):
+            if ack != self._nxt:
                 self._emit(ack, RST)
                 return
-            self.state = "ESTABLISHED"
-            self._open_window(window, seq, ack)
-            self.user.established()
+            self._syn_acknowledged(seq, ack, window)
         elif not self._take_ack(seq, ack, window):
             self._challenge()
             return

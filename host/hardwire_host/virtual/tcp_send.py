@@ -155,13 +155,12 @@ class Sender:
     def _send_syn_again(self) -> None:
         self._emit(self._una, SYN if self.state == "SYN-SENT" else SYN | ACK, mss=self.mss)
 
-    def _take_syn_ack(self, ack: int) -> bool:
-        """Whether `ack` acknowledges our SYN; nothing else is in flight yet."""
-        if not ack == self._nxt != self._una:
-            return False
+    def _syn_acknowledged(self, seq: int, ack: int, window: int) -> None:
         self._una = ack
         self._timer.stop()
-        return True
+        self._open_window(window, seq, ack)
+        self.state = "ESTABLISHED"
+        self.user.established()
 
     # Data and FIN
 
@@ -231,9 +230,7 @@ class Sender:
         """ACK and window of an acceptable segment. False if it is for what was never sent (RFC 5961, 5.2)."""
         new = ack - self._una & M32
         if new > (self._nxt - self._una & M32):
-            return (
-                self._una - ack & M32
-            ) <= self._widest  # else it is older than anything of ours on the way
+            return (self._una - ack & M32) <= self._widest  # else older than anything still on the way
         shut = not self._wnd
         newer = seq - self._wl1 & M32
         if (newer < HALF and newer) or (not newer and (ack - self._wl2 & M32) < HALF):

@@ -48,7 +48,7 @@ __all__ = ["Stack", "Tcb", "TcpUser", "UdpHandle"]
 
 EPHEMERAL = range(49152, 65536)  # RFC 6335, 6
 ACK_DELAY_NS = 40 * NS_PER_MS  # RFC 9293, 3.8.6.3 allows up to 500 ms; 40 is what PCs do
-TIME_WAIT_NS = 1 * NS_PER_S  # 2 MSL (RFC 9293, 3.6.1): no frame lives for 0.5 s on a segment
+TIME_WAIT_NS = 1 * NS_PER_S  # 2 MSL (RFC 9293, 3.6.1), as no frame lives for 0.5 s on a segment
 _M32 = 0xFFFFFFFF
 
 UdpHandler = Callable[[bytes, int, bytes, bytes], None]
