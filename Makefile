@@ -26,7 +26,7 @@ test: lint ## lint, then all tests
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: setup ## ruff (rules and format) and codespell
-	@$(BIN)/ruff check -q
+	@$(BIN)/ruff check -q --output-format concise
 	@$(BIN)/ruff format -q --check
 	@$(BIN)/codespell
 

@@ -243,6 +243,20 @@ def test_eager_window():
     assert pair.flags() == ["b:A"]
 
 
+def test_acknowledgement_and_reset_are_accepted_while_a_probe_is_in_flight():
+    pair = Pair()
+    pair.b_user = User(limit=1000)
+    user, other = pair.established()
+    user.tcb.send(bytes(2000))
+    pair.run(1000)
+    other.tcb.send(b"the other way")
+    pair.run(100)
+    assert user.data == b"the other way" and other.acked_bytes == 13
+    user.tcb.abort()
+    pair.run(1)
+    assert other.calls[-1] == "reset"
+
+
 def test_persist_gives_up_only_when_the_peer_is_silent():
     pair = Pair()
     pair.b_user = User(limit=1000)

@@ -92,3 +92,15 @@ def test_reset_starts_the_app_again(hardwire, board, how):
 )
 def test_what_cannot_be(hardwire, board, arguments, code):
     assert hardwire("virtual", *arguments)[0] == code
+
+
+def test_dhcp(hardwire):
+    code, started = hardwire(
+        "virtual", "up", "--name", "leased", "--dhcp", "--forward", "127.0.0.1:0:502", "--detach"
+    )
+    assert code == 0, started["error"]
+    try:
+        assert hardwire("virtual", "status", "leased")[1]["address"] == "192.168.77.100"
+        assert hardwire("modbus", "read", "holding", "0", "--virtual=leased")[1]["values"] == [0]
+    finally:
+        hardwire("virtual", "down", "leased")

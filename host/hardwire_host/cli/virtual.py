@@ -22,6 +22,8 @@ ASK_S = 10.0  # to ask it politely
 STOP_S = 20.0  # a board ends between two slices of emulation, then writes its flash file
 KILL_S = 5.0
 
+DHCP_CONFIG = '{"network": {"mode": "dhcp"}}'
+
 _FORWARD = re.compile(r"(?:(?P<host>\[[^\]]+\]|[^:\[\]]+):)?(?P<pc>\d{1,5}):(?P<board>\d{1,5})")
 
 
@@ -90,6 +92,9 @@ def _absolute(path: str | None) -> str | None:
     help="A TAP interface: this PC's kernel is on the segment, at the gateway's address.",
 )
 @click.option(
+    "--dhcp", is_flag=True, help="A DHCP server on the segment; without --config the board uses it."
+)
+@click.option(
     "--seed", metavar="S", type=int, default=0, help="Of everything random: faults, ISNs, unique id."
 )
 def up(
@@ -104,6 +109,7 @@ def up(
     flash: str | None,
     pcap: str | None,
     tap: str | None,
+    dhcp: bool,
     seed: int,
 ) -> None:
     """Start a virtual board: real MicroPython on an emulated RP2040 with a W5500, on a virtual Ethernet.
@@ -117,12 +123,13 @@ def up(
         board=board.lower().replace("-", "_") if board else None,
         name=check_name(name) if name is not None else None,
         image=_absolute(image),
-        config=_read(config_file) if config_file is not None else None,
+        config=_read(config_file) if config_file is not None else DHCP_CONFIG if dhcp else None,
         forwards=[parse_forward(text) for text in forwards] or None,
         blank=blank,
         flash=_absolute(flash),
         pcap=_absolute(pcap),
         tap=tap,
+        dhcp=dhcp,
         seed=seed,
     )
 

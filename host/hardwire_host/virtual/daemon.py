@@ -57,7 +57,7 @@ class Spec:
     JSON text, None for defaults. forwards: (PC address, PC port or 0, board port), None for one per service.
     blank: an empty filesystem instead of the firmware. flash: file that keeps the filesystem between runs.
     pcap: file for a capture of the whole run. tap: name of a TAP interface that takes the gateway's address.
-    seed: of faults, sequence numbers, the board's unique id.
+    dhcp: a DHCP server on the segment. seed: of faults, sequence numbers, the board's unique id.
     """
 
     board: str | None = None
@@ -69,6 +69,7 @@ class Spec:
     flash: str | None = None
     pcap: str | None = None
     tap: str | None = None
+    dhcp: bool = False
     seed: int = 0
 
 
@@ -160,8 +161,16 @@ def _beside(gateway: bytes, netmask: bytes, taken: bytes) -> bytes:
     return next(ip for n in range(3) if (ip := (last - n).to_bytes(4, "big")) not in (taken, gateway))
 
 
+def _pool(gateway: bytes, netmask: bytes) -> dict:
+    """Addresses for the DHCP server: up to 32 from the hundredth on, fewer in a small network."""
+    hosts = ~int.from_bytes(netmask, "big") & 0xFFFFFFFF
+    offset = min(100, hosts // 2)
+    first = (int.from_bytes(gateway, "big") & ~hosts) + offset
+    return {"first": first.to_bytes(4, "big"), "size": max(1, min(32, hosts - offset - 2))}
+
+
 async def _forwards(
-    board: "VirtualBoard", settings: dict, wanted: list, tap: str | None, undo: AsyncExitStack
+    board: "VirtualBoard", settings: dict, wanted: list, spec: Spec, undo: AsyncExitStack
 ) -> list[Forward]:
     from .forward import Forwarder
     from .tcpip import Stack
@@ -169,14 +178,18 @@ async def _forwards(
     network = settings["network"]
     ip = gateway = ip_bytes(network["gateway"])
     netmask = ip_bytes(network["netmask"])
-    if tap is not None:
+    if spec.tap is not None:
         from .tap import Tap
 
-        undo.callback(Tap(board.segment, tap, ip=gateway, netmask=netmask).close)
+        undo.callback(Tap(board.segment, spec.tap, ip=gateway, netmask=netmask).close)
         ip = _beside(gateway, netmask, ip_bytes(network["address"]))
     stack = Stack(
         board.clock, board.segment.attach("pc"), mac=PC_MAC, ip=ip, netmask=netmask, gateway=gateway, seed=0
     )
+    if spec.dhcp:
+        from .dhcp import DhcpServer
+
+        undo.callback(DhcpServer(stack, **_pool(gateway, netmask), dns=(gateway,)).close)
     forwarder = Forwarder(stack)
     undo.push_async_callback(forwarder.close)
     made = []
@@ -223,7 +236,7 @@ async def _start(
     if spec.flash is not None:
         undo.callback(lambda: _save(Path(spec.flash), board.filesystem()))
     wanted = _default_forwards(services) if spec.forwards is None else spec.forwards
-    forwards = await _forwards(board, settings, wanted, spec.tap, undo)
+    forwards = await _forwards(board, settings, wanted, spec, undo)
     if not spec.blank:
         report("waiting for its services")
         await _listening(spec, board, services, report)

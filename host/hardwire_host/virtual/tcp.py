@@ -310,7 +310,7 @@ class Tcb(Sender):
                 self._ack_timer.start(self.stack.ack_delay)
 
     def _ack(self) -> None:
-        self._emit(self._nxt, ACK)
+        self._emit(self._acceptable_seq(), ACK)
 
     def _window(self) -> int:
         """The window to advertise with an acknowledgement that leaves now."""
@@ -358,7 +358,7 @@ class Tcb(Sender):
     def abort(self) -> None:
         """RST to the peer, closed("reset") to the user."""
         if self.state not in _NO_RESET:
-            self._emit(self._nxt, RST | ACK)
+            self._emit(self._acceptable_seq(), RST | ACK)
         if self.state != "CLOSED":
             self._end("reset")
 

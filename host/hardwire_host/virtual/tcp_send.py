@@ -145,6 +145,10 @@ class Sender:
             )
         )
 
+    def _acceptable_seq(self) -> int:
+        """SND.NXT for a segment without data; behind a probe, the edge of the window, where the peer still takes it."""
+        return self._una + min(self._nxt - self._una & M32, self._wnd) & M32
+
     # SYN
 
     def _send_syn(self) -> None:
