@@ -20,6 +20,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -278,3 +279,18 @@ def os_error(error: OSError) -> HardwireError:
     """A file that cannot be read or written, as one of ours."""
     what = f"{error.filename}: " if error.filename else ""
     return HardwireError(FAILED, f"{what}{error.strerror or error}")
+
+
+def board_module(name: str | None) -> str | None:
+    """The module in boards/ that a user means: "W5500-EVB-Pico" is w5500_evb_pico."""
+    return name.lower().replace("-", "_") if name else None
+
+
+def read_text(path: str) -> str:
+    """A text file that the user named. Raises HardwireError(USAGE)."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise HardwireError(USAGE, f"{path}: not valid UTF-8") from None
+    except OSError as error:
+        raise HardwireError(USAGE, f"{path}: {(error.strerror or str(error)).lower()}") from None

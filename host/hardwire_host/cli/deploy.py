@@ -14,9 +14,9 @@ from .. import deploy as work
 from .. import health
 from ..bundle import Bundle
 from ..deploy import Plan
-from ..errors import INTERRUPTED, TIMEOUT, USAGE, HardwireError
+from ..errors import INTERRUPTED, TIMEOUT, HardwireError
 from ..target import REPL, Target
-from .common import Output, command
+from .common import Output, board_module, command, read_text
 
 WAIT_VIRTUAL_S = 300.0  # an emulated boot takes 10 to 20 s of an idle PC; a crashed app ends it early
 WAIT_REAL_S = 20.0  # link and DHCP take 2 to 6 s
@@ -70,9 +70,9 @@ def deploy(
     with _progress(out) as (planned, progress):
         outcome = work.deploy(
             target,
-            board=board.lower().replace("-", "_") if board else None,
+            board=board_module(board),
             app=Path(app) if app is not None else None,
-            config_text=_read(config_file) if config_file is not None else None,
+            config_text=read_text(config_file) if config_file is not None else None,
             dry_run=dry_run,
             planned=planned,
             progress=progress,
@@ -99,15 +99,6 @@ def deploy(
     data["seconds"] = round(time.monotonic() - start, 1)
     done = "up to date" if plan.up_to_date else summary
     out.result(data, f"{target.name}: {done}, runs slot {outcome.slot} ({data['seconds']} s)")
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise HardwireError(USAGE, f"{path}: not valid UTF-8") from None
-    except OSError as error:
-        raise HardwireError(USAGE, f"{path}: {(error.strerror or str(error)).lower()}") from None
 
 
 @contextmanager

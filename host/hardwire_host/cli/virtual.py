@@ -13,7 +13,7 @@ import click
 
 from ..errors import NO_BOARD, TIMEOUT, USAGE, HardwireError
 from ..virtual.running import LOOPBACK, Running, check_name, running, wait_gone
-from .common import Output, command
+from .common import Output, board_module, command, read_text
 
 if TYPE_CHECKING:
     from rich.table import Table as Sheet
@@ -120,10 +120,10 @@ def up(
     from ..virtual import daemon
 
     spec = daemon.Spec(
-        board=board.lower().replace("-", "_") if board else None,
+        board=board_module(board),
         name=check_name(name) if name is not None else None,
         image=_absolute(image),
-        config=_read(config_file) if config_file is not None else DHCP_CONFIG if dhcp else None,
+        config=read_text(config_file) if config_file is not None else DHCP_CONFIG if dhcp else None,
         forwards=[parse_forward(text) for text in forwards] or None,
         blank=blank,
         flash=_absolute(flash),
@@ -141,15 +141,6 @@ def up(
         ready(daemon.detach(spec, out.note))
     else:
         daemon.run(spec, ready, out.note)
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise HardwireError(USAGE, f"{path}: not valid UTF-8") from None
-    except OSError as error:
-        raise HardwireError(USAGE, f"{path}: {(error.strerror or str(error)).lower()}") from None
 
 
 def _target(board: Running):
