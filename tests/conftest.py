@@ -1,4 +1,4 @@
-"""The firmware has one clock, and an InProcessBoard puts its own there: give it back after each test."""
+"""For all tests: the firmware has one clock, an InProcessBoard puts its own there, and gets it taken away again."""
 
 import pytest
 
