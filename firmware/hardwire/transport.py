@@ -11,7 +11,7 @@ from .w5500.chip import ChipError
 
 TICK_MS = const(100)  # net.py calls `tick` this often
 CLOSE_TICKS = const(20)  # FIN not answered for this long: drop the connection
-STALL_TICKS = const(100)  # half a message and then silence: close
+STALL_TICKS = const(100)  # half a message, and its end does not come: close, also if single bytes do
 SILENT_TICKS = const(600)  # connected and never said a word: close; the chip's keepalive wants data first
 SEND_STALL_TICKS = const(300)  # a peer that takes nothing for this long: close
 CHUNK = const(2048)  # most bytes handed to a protocol at once: the receive memory of a socket
@@ -43,6 +43,7 @@ class Transport:
         self._eof = False
         self._ticks = 0  # since the last byte came or went; reset by `_active`
         self._active = False  # set by every exchange, cleared by the tick
+        self._stalled = 0  # ticks in a row at which the protocol held half a message
         self._silent = True  # no byte has come since connect
         self._received = None
         self.service = service
@@ -230,6 +231,10 @@ class Transport:
 
     def tick(self):
         """TICK_MS have passed."""
+        self._stalled = self._stalled + 1 if getattr(self.protocol, "pending", False) else 0
+        if self._stalled >= STALL_TICKS and not self._closing:
+            log.info("%s: half a message for too long: closed", self.service.name)
+            self.close()
         if self._active and not self._closing:
             self._active = self._silent = False
             self._ticks = 0
@@ -242,8 +247,5 @@ class Transport:
             if ticks >= SEND_STALL_TICKS:
                 log.info("%s: peer takes no data: closed", self.service.name)
                 self.abort()
-        elif getattr(self.protocol, "pending", False) and ticks >= STALL_TICKS:
-            log.info("%s: half a message, then nothing: closed", self.service.name)
-            self.close()
         elif (self._silent and ticks >= SILENT_TICKS) or 0 < self.service.idle_s * 1000 <= ticks * TICK_MS:
             self.close()

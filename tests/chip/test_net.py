@@ -146,6 +146,16 @@ def test_half_a_message_and_silence_is_dropped(board):
     assert peer.eof
 
 
+def test_half_a_message_in_slow_bytes_is_dropped(board):
+    peer = Peer(board, PORT)
+    peer.send(b"half")
+    for _ in range(STALL_TICKS * TICK_MS // 1000 + 2):
+        board.run(1.0)
+        if not peer.eof:
+            peer.send(b"half")
+    assert peer.eof
+
+
 def test_a_peer_that_does_not_read_stops_only_itself(board, log):
     slow = Peer(board, PORT, take=0)
     quick = Peer(board, PORT)
