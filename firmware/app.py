@@ -1,7 +1,7 @@
 """What this device does: its services and the data they show. This is the file to edit first.
 
-Ports and limits below are defaults; /config.json overrides them by service name. Everything here runs on one thread:
-hooks must return quickly, and long work goes into tasks (`asyncio.create_task` before `board.run`).
+Port and limits of a service that hardwire/config.py knows are settings (/config.json); others say theirs here. All
+of it runs on one thread: hooks must return quickly, long work goes into tasks (`asyncio.create_task` before `run`).
 """
 
 import gc
@@ -19,7 +19,7 @@ modbus = ModbusServer(bank)
 HEAP_AGE_MS = 10_000  # gc.mem_free() walks the heap for 10 ms: one request in ten seconds may pay for it
 
 SERVICES = [
-    Service("modbus", modbus, port=502, connections=6),
+    Service("modbus", modbus),
 ]
 
 

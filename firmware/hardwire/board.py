@@ -12,7 +12,7 @@ from . import log
 from .compat import const, sleep_ms, ticks_diff, ticks_ms
 from .config import ip_text, mac_bytes
 from .idle import Pump
-from .net import Net, Service
+from .net import Net
 from .w5500.bringup import Network
 from .w5500.chip import Chip
 
@@ -131,6 +131,3 @@ class Board:
         while self.network.dynamic:
             await asyncio.sleep_ms(_LEASE_CHECK_MS)
             self.network.maintain()
-
-
-__all__ = ("Board", "Service", "constants", "unique_mac")

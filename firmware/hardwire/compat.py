@@ -2,7 +2,7 @@
 
 try:
     from sys import print_exception
-    from time import sleep_ms, ticks_add, ticks_diff, ticks_ms, ticks_us
+    from time import sleep_ms, ticks_diff, ticks_ms
 
     import micropython
     from micropython import const
@@ -29,14 +29,8 @@ except ImportError:
     _PERIOD = 1 << 30  # as on the rp2 port
     now_ns = time.monotonic_ns  # a simulation puts its own clock here
 
-    def ticks_us():
-        return now_ns() // 1000 % _PERIOD
-
     def ticks_ms():
         return now_ns() // 1_000_000 % _PERIOD
-
-    def ticks_add(ticks, delta):
-        return (ticks + delta) % _PERIOD
 
     def ticks_diff(end, start):
         return (end - start + _PERIOD // 2) % _PERIOD - _PERIOD // 2

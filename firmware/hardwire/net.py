@@ -25,12 +25,12 @@ def _low():
 
 
 class Service:
-    """A line of app.py: what listens where. `name` finds the settings that override the other values.
+    """A line of app.py: what listens where. Where the settings know a service of this name, their values count.
 
     `factory()` makes a protocol for each connection; `idle_s` closes a connection without traffic (0: never).
     """
 
-    def __init__(self, name, factory, port, connections=1, idle_s=0):
+    def __init__(self, name, factory, port=0, connections=1, idle_s=0):
         self.name = name
         self.factory = factory
         self.port = port
