@@ -24,6 +24,7 @@ from .errors import FAILED, HardwireError
 from .uf2 import describe
 from .virtual.board import VirtualBoard
 from .virtual.clock import NS_PER_MS, NS_PER_S
+from .virtual.lab import Lab
 from .virtual.tcpip import Stack, Tcb
 
 BOARD = "w5500_evb_pico"
@@ -165,9 +166,13 @@ class Bench:
     """An emulated board with `filesystem`, and a PC's stack on its segment."""
 
     def __init__(self, image: Path, filesystem: bytes) -> None:
-        self.board = VirtualBoard(board=BOARD, image=image, filesystem=filesystem, pace=False, seed=1)
+        self.board = VirtualBoard(
+            board=BOARD, image=image, filesystem=filesystem, lab=Lab(pace=False), seed=1
+        )
         port = self.board.segment.attach("pc")
-        self.pc = Stack(self.board.clock, port, mac=PC_MAC, ip=PC_IP, netmask=NETMASK, gateway=PC_IP, seed=2)
+        self.pc = Stack(
+            self.board.segment.clock, port, mac=PC_MAC, ip=PC_IP, netmask=NETMASK, gateway=PC_IP, seed=2
+        )
 
     async def run(self, report: Callable[[str], None], count: int) -> dict:
         """Power on and measure: name -> Sample, "boot" -> seconds, "client" -> the connection, for more."""

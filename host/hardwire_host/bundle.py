@@ -132,13 +132,18 @@ def libraries(arch: str) -> dict[str, bytes]:
 
 
 def build_filesystem(
-    board: str, config_text: str | None = None, app: Path | None = None, size: int | None = None
+    board: str,
+    config_text: str | None = None,
+    app: Path | None = None,
+    size: int | None = None,
+    bundle: Bundle | None = None,
 ) -> bytes:
     """A littlefs image with the firmware in slot a: what `hardwire deploy` makes of a blank board.
 
-    `config_text`: the settings, JSON. `size`: as for `pack`. Raises HardwireError as `build` and `check_settings` do.
+    `config_text`: the settings, JSON. `size`: as for `pack`. `bundle`: what `build` made of `board` and `app`, if it
+    has been done. Raises HardwireError as `build` and `check_settings` do.
     """
-    bundle = build(board, app)
+    bundle = bundle or build(board, app)
     content = {f"{SLOTS[0]}/{path}": data for path, data in bundle.files.items()}
     content[f"{SLOTS[0]}/{MANIFEST}"] = bundle.manifest
     content |= bundle.root

@@ -132,3 +132,29 @@ def test_answer_from_receive_comes_later():
     clock.advance(1_000_000)
     assert order == ["answered", "heard"]
     assert heard["a"] == []
+
+
+def test_a_port_may_have_a_clock_of_its_own():
+    """Its owner sends and hears at its own time, whatever time it is on the segment."""
+    clock, segment, (a, b), heard = wired("a", "b")
+    own = Clock()
+    c = segment.attach("c", own)
+    c.receive = lambda frame: heard.setdefault("c", []).append((own.now, frame))
+    seen = []
+    segment.taps.append(lambda time_ns, port, frame, comment: seen.append((time_ns, port)))
+    own.advance(100 * US)
+    c.send(bytes(60))  # while it is 0 for the others
+    clock.advance(110 * US)
+    assert heard["a"] == heard["b"] == [(100 * US + 5_760, bytes(60))]
+    a.send(bytes(60))
+    clock.advance(10 * US)
+    assert "c" not in heard  # its time has not come
+    own.advance_to(110 * US + 5_759)
+    assert "c" not in heard
+    own.advance(1)
+    assert heard["c"] == [(110 * US + 5_760, bytes(60))]
+    assert seen == [(100 * US + 5_760, "c"), (110 * US + 5_760, "a")]
+    a.send(bytes(60))
+    segment.detach(c)
+    own.advance(100 * US)
+    assert len(heard["c"]) == 1

@@ -21,6 +21,7 @@ from hardwire_host.bundle import blank_filesystem, build_filesystem
 from hardwire_host.image import find_or_build
 from hardwire_host.virtual.board import VirtualBoard
 from hardwire_host.virtual.forward import Forwarder
+from hardwire_host.virtual.lab import Lab
 from hardwire_host.virtual.tcpip import Stack
 
 BOARD = "w5500_evb_pico"
@@ -60,7 +61,7 @@ class Live:
 
     @staticmethod
     async def _make(arguments):
-        board = VirtualBoard(**arguments)
+        board = VirtualBoard(lab=Lab(pace=arguments.pop("pace", True)), **arguments)
         await board.start()
         return board
 
@@ -103,7 +104,7 @@ class Live:
 
     async def _forward(self, board_port):
         if self._forwarder is None:
-            clock, port = self.board.clock, self.board.segment.attach("pc")
+            clock, port = self.board.segment.clock, self.board.segment.attach("pc")
             stack = Stack(clock, port, mac=PC_MAC, ip=PC_IP, netmask=NETMASK, gateway=PC_IP, seed=0)
             self._forwarder = Forwarder(stack)
         address = await self._forwarder.listen("127.0.0.1", 0, lambda: self.board.chip.ip, board_port)

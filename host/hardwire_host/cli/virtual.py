@@ -22,6 +22,8 @@ ASK_S = 10.0  # to ask it politely
 STOP_S = 20.0  # a board ends between two slices of emulation, then writes its flash file
 KILL_S = 5.0
 
+BOARDS_MAX = 16  # each is slower than the one before: they share a core
+
 DHCP_CONFIG = '{"network": {"mode": "dhcp"}}'
 
 _FORWARD = re.compile(r"(?:(?P<host>\[[^\]]+\]|[^:\[\]]+):)?(?P<pc>\d{1,5}):(?P<board>\d{1,5})")
@@ -66,10 +68,18 @@ def _absolute(path: str | None) -> str | None:
         "hardwire virtual up --detach --json",
         "hardwire virtual up --forward 127.0.0.1:11502:502 --config plant.json",
         "hardwire virtual up --tap hw0 --pcap trace.pcapng",
+        "hardwire virtual up --boards 3 --dhcp",
         "hardwire virtual up --image RPI_PICO-20260101-v1.28.0.uf2 --blank",
     ]
 )
 @click.option("--board", metavar="NAME", help="Board file in boards/ (w5500_evb_pico).")
+@click.option(
+    "--boards",
+    metavar="N",
+    type=click.IntRange(1, BOARDS_MAX),
+    default=1,
+    help="So many on one segment: the second has the next name, address and PC ports, and so on.",
+)
 @click.option("--image", metavar="UF2", help="MicroPython image; without it ours is built once and kept.")
 @click.option(
     "--forward",
@@ -94,12 +104,14 @@ def _absolute(path: str | None) -> str | None:
 @click.option(
     "--dhcp", is_flag=True, help="A DHCP server on the segment; without --config the board uses it."
 )
+@click.option("--rate", type=click.Choice(["10", "100"]), default="100", help="Of the segment, Mbit/s (100).")
 @click.option(
     "--seed", metavar="S", type=int, default=0, help="Of everything random: faults, ISNs, unique id."
 )
 def up(
     out: Output,
     board: str | None,
+    boards: int,
     image: str | None,
     forwards: tuple[str, ...],
     config_file: str | None,
@@ -110,9 +122,10 @@ def up(
     pcap: str | None,
     tap: str | None,
     dhcp: bool,
+    rate: str,
     seed: int,
 ) -> None:
-    """Start a virtual board: real MicroPython on an emulated RP2040 with a W5500, on a virtual Ethernet.
+    """Start virtual boards: real MicroPython on an emulated RP2040 with a W5500, on a virtual Ethernet.
 
     Prints how to reach it, then "ready". Ctrl-C, SIGTERM or `hardwire virtual down` ends it cleanly, exit
     code 0.
@@ -121,6 +134,7 @@ def up(
 
     spec = daemon.Spec(
         board=board_module(board),
+        boards=boards,
         name=check_name(name) if name is not None else None,
         image=_absolute(image),
         config=read_text(config_file) if config_file is not None else DHCP_CONFIG if dhcp else None,
@@ -130,12 +144,14 @@ def up(
         pcap=_absolute(pcap),
         tap=tap,
         dhcp=dhcp,
+        rate=int(rate),
         seed=seed,
     )
 
-    def ready(started: Running) -> None:
-        out.target = _target(started)
-        out.result(started.record(), *_ready_lines(started), "ready")
+    def ready(started: list[Running]) -> None:
+        out.target = _target(started[0])
+        data = started[0].record() | {"boards": [board.record() for board in started]}
+        out.result(data, *(line for board in started for line in _ready_lines(board)), "ready")
 
     if detach:
         ready(daemon.detach(spec, out.note))
@@ -182,6 +198,7 @@ def _sheets(board: dict) -> list["Sheet"]:
     spi = board["spi"]
     facts = [
         ("board", f"{board['name']}: {board['board']}, {Path(board['image']).name}, PID {board['pid']}"),
+        *([("segment", ", ".join(board["segment"]))] if len(board["segment"]) > 1 else []),
         ("REPL", board["repl"]),
         *(("forward", f"{f['host']}:{f['port']} -> {f['board_port']}") for f in board["forwards"]),
         ("time", f"{board['device_seconds']:.1f} s of device time, {board['speed']:.2f} x wall time"),
@@ -212,9 +229,12 @@ def _counts(counts: dict[str, int]) -> str:
 @click.argument("name", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every virtual board that runs.")
 def down(out: Output, name: str | None, everything: bool) -> None:
-    """Stop the virtual board that runs, or NAME, and wait until it has ended."""
+    """Stop the virtual board that runs, or NAME, and wait until it has ended.
+
+    Boards that were started together, on one segment, end together.
+    """
     boards = _chosen(name)
-    if not everything and len(boards) != 1:
+    if not everything and len({board.pid for board in boards}) != 1:
         names = [board.name for board in boards]
         found = (
             f"{len(boards)} virtual boards run: {', '.join(names)}"
@@ -223,9 +243,11 @@ def down(out: Output, name: str | None, everything: bool) -> None:
         )
         hint = "name one, or --all" if boards else "hardwire virtual up starts one"
         raise HardwireError(NO_BOARD, found, hint, {"candidates": names})
-    for board in boards:
+    stopped = []
+    for board in {board.pid: board for board in boards}.values():
         _end(board, out)
-    out.result({"stopped": [board.name for board in boards]})
+        stopped += board.segment
+    out.result({"stopped": stopped})
 
 
 def _end(board: Running, out: Output) -> None:
@@ -243,7 +265,7 @@ def _end(board: Running, out: Output) -> None:
                 raise HardwireError(TIMEOUT, f"the process of {board.name} (PID {board.pid}) does not end")
         if process:
             select.select(process, [], [], KILL_S)  # the interpreter's own end
-    out.note(f"{board.name} stopped")
+    out.note(f"{', '.join(board.segment)} stopped")
 
 
 @contextlib.contextmanager

@@ -14,10 +14,9 @@ from pathlib import Path
 from .. import uf2
 from ..bundle import board_constants
 from ..errors import FAILED, TIMEOUT, USAGE, HardwireError
-from .clock import NS_PER_S, Clock
+from .clock import NS_PER_S
 from .emulator import Emulator
-from .engine import Engine
-from .ether import Segment
+from .lab import Lab
 from .raw_repl import RawRepl, RawReplError
 from .usb_serial import Pty, UsbSerial
 from .w5500 import W5500
@@ -36,11 +35,11 @@ class VirtualBoard:
         image: MicroPython for the RP2040, a UF2.
         filesystem: littlefs image as large as the region the image keeps for it, None for erased flash.
         seed: of everything random: RAM at power-on, the flash chip's id, the W5500.
-        pace: False skips idle time while somebody waits (engine.py).
-        segment: makes the Ethernet segment on the board's clock.
+        lab: where it stands, with others that were made before any was started; None: in a new one of its own.
+        port: name of its port on the lab's segment.
 
     Attributes:
-        clock: device time. segment: the Ethernet. cable: its port "board", with the W5500. chip: the W5500.
+        clock: its device time. segment: the Ethernet. cable: its port there. chip: the W5500.
         led: whether it is lit. repl: path of the PTY, once started.
 
     Raises:
@@ -54,8 +53,8 @@ class VirtualBoard:
         image: Path,
         filesystem: bytes | None = None,
         seed: int = 0,
-        pace: bool = True,
-        segment: Callable[[Clock], Segment] = Segment,
+        lab: Lab | None = None,
+        port: str = "board",
     ) -> None:
         self.pins = board_constants(board)
         if self.pins.MCU != MCU:
@@ -64,10 +63,13 @@ class VirtualBoard:
         self._emulator = Emulator(uf2.flash(image), seed)
         if filesystem is not None:
             self._write_filesystem(filesystem)
-        self._engine = Engine(self._emulator, pace=pace, hint=self._last_line)
+        self._emulator.hint = self._last_line
         self.clock = self._emulator.clock
-        self.segment = segment(self.clock)
-        self.cable = self.segment.attach("board")
+        lab = lab or Lab()
+        lab.lockstep.add(self._emulator)
+        self._engine = lab.engine
+        self.segment = lab.segment
+        self.cable = self.segment.attach(port, self.clock)
         self.chip = W5500(self.clock, self.cable, seed=seed)
         self.led = False
         self.repl: str | None = None
@@ -118,7 +120,7 @@ class VirtualBoard:
         await self._wait_usb()
 
     async def stop(self) -> None:
-        """Power off, for good. Safe at any time, also twice."""
+        """Power off, for good, and with it every board of the lab. Safe at any time, also twice."""
         await self._engine.stop()
         if self._pty is not None:
             self._pty.close()
@@ -175,7 +177,7 @@ class VirtualBoard:
         if self._raw is not None:
             self._raw.feed(data)
             if self._raw.done:
-                self._emulator.end_turn()
+                self._engine.lockstep.end_turn()
         elif self._pty is not None:
             self._pty.write(data)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FAILED, USAGE, HardwireError
+from .dhcp import DhcpServer
 from .faults import NONE as NO_FAULTS
 from .pcap import Capture
 from .running import LINE_MAX, Running, control_path
@@ -32,12 +33,16 @@ CHIP_FAULTS = ("spi_errors", "stuck_cr")  # probabilities among the chip's Optio
 
 @dataclass(frozen=True)
 class Session:
-    """A board while it runs: what requests work on. Setting `stop` ends it. captures: those being written."""
+    """A board while it runs: what requests work on. Setting `stop` ends it.
+
+    captures: those being written. dhcp: the segment's DHCP server, if it has one.
+    """
 
     board: "VirtualBoard"
     running: Running
     stop: asyncio.Event
     captures: list[Capture] = field(default_factory=list)
+    dhcp: DhcpServer | None = None
 
 
 async def _status(session: Session) -> dict:

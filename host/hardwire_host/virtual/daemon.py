@@ -1,16 +1,15 @@
-"""One running virtual board: board, PC side of the segment, forwards, control socket; and its clean end.
+"""Running virtual boards on one segment: boards, PC side, forwards, control sockets; and their clean end.
 
-In: a `Spec`. Out: a `Running` record when ready; then answers on the control socket until Ctrl-C, SIGTERM or
+In: a `Spec`. Out: `Running` records when ready; then answers on the control sockets until Ctrl-C, SIGTERM or
 `stop`. Never: anything left behind (state files, PTY, sockets), whatever ends it; output of its own.
 
 `run` serves in this process; `detach` starts another (`python -m hardwire_host.virtual.daemon`) that reads
-its Spec from stdin, answers on stdout with JSON lines - {"note"}..., then {"ready"} or {"error"} - and
+its Spec from stdin, answers on stdout with JSON lines - {"note"}..., then {"ready": [...]} or {"error"} - and
 lives on.
 """
 
 import asyncio
 import contextlib
-import errno
 import json
 import logging
 import os
@@ -21,46 +20,46 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hardwire import config
-from hardwire.config import ConfigError, ip_bytes
+from hardwire.config import ConfigError, ip_bytes, ip_text, mac_bytes
 
-from ..errors import BUSY, FAILED, INTERRUPTED, TIMEOUT, USAGE, HardwireError
+from ..errors import FAILED, INTERRUPTED, TIMEOUT, USAGE, HardwireError
 from ..uf2 import describe
 from . import control
 from .control import Session
+from .pc import bind_error
 from .running import LOOPBACK, Claim, Forward, Running, claim, log_path
-
-if TYPE_CHECKING:
-    from .board import VirtualBoard
 
 log = logging.getLogger(__name__)
 
 FORWARD_OFFSET = 10000  # PC port = board port + this, where nothing else is said
-PC_MAC = b"\x02\x00\x00\x00\x00\x01"  # locally administered; the only other host of the segment
 LISTEN_DEVICE_S = (
     30  # device time from power-on to listening: seconds, and DHCP's retries before its fallback
 )
 
 Report = Callable[[str], None]
+Ready = Callable[[list[Running]], None]
 
 
 @dataclass(frozen=True)
 class Spec:
     """What to run.
 
-    board: module name in boards/. name: None takes the first free one. image: UF2, None builds ours. config:
-    JSON text, None for defaults. forwards: (PC address, PC port or 0, board port), None for one per service.
-    blank: an empty filesystem instead of the firmware. flash: file that keeps the filesystem between runs.
-    pcap: file for a capture of the whole run. tap: name of a TAP interface that takes the gateway's address.
-    dhcp: a DHCP server on the segment. seed: of faults, sequence numbers, the board's unique id.
+    board: module name in boards/. boards: how many. name: None takes the first free one; more boards take NAME-2,
+    NAME-3 ... image: UF2, None builds ours. config: JSON text, None for defaults; the second board has the next
+    address, and so on. forwards: (PC address, PC port or 0, board port), None for one per service; the second board
+    has the next PC port, and so on. blank: an empty filesystem instead of the firmware. flash: file that keeps the
+    filesystem between runs. pcap: file for a capture of the whole run. tap: name of a TAP interface that takes the
+    gateway's address. dhcp: a DHCP server on the segment. rate: of the segment, Mbit/s. seed: of faults, sequence
+    numbers, the boards' unique ids.
     """
 
     board: str | None = None
+    boards: int = 1
     name: str | None = None
     image: str | None = None
     config: str | None = None
@@ -70,42 +69,75 @@ class Spec:
     pcap: str | None = None
     tap: str | None = None
     dhcp: bool = False
+    rate: int = 100
     seed: int = 0
 
 
-def _settings(spec: Spec) -> dict:
-    """The configuration's values, with the board that was named. Raises HardwireError(USAGE)."""
-    from ..bundle import board_constants
+@dataclass(frozen=True)
+class _Plan:
+    """One board to make. config: JSON text or None, as Spec has it; settings: all of them; forwards: as Spec."""
 
+    config: str | None
+    settings: dict
+    forwards: list[tuple[str, int, int]]
+
+    @property
+    def services(self) -> dict[str, int]:
+        """TCP ports by name."""
+        found = self.settings["services"]
+        return {name: service["port"] for name, service in found.items() if service["connections"]}
+
+    @property
+    def address(self) -> bytes:
+        return ip_bytes(self.settings["network"]["address"])
+
+
+def _parse(text: str | None) -> dict:
     try:
-        settings = config.parse(spec.config) if spec.config is not None else config.defaults()
+        return config.parse(text) if text is not None else config.defaults()
     except ConfigError as error:
         raise HardwireError(USAGE, f"configuration: {error}") from None
+
+
+def _plans(spec: Spec) -> list[_Plan]:
+    """What to make. Raises HardwireError(USAGE)."""
+    from ..bundle import board_constants
+
+    settings = _parse(spec.config)
     if spec.board is not None:
         settings["board"] = spec.board
     board_constants(settings["board"])  # it exists
-    return settings
+    plans = []
+    for number in range(spec.boards):
+        text = _nth_config(spec.config, settings, number) if number else spec.config
+        plan = _Plan(text, _parse(text) | {"board": settings["board"]}, [])
+        wanted = spec.forwards
+        if wanted is None:
+            wanted = [(LOOPBACK, port + FORWARD_OFFSET, port) for port in plan.services.values()]
+        for host, port, board_port in wanted:
+            plan.forwards.append((host, port + number if 0 < port < 65536 - number else 0, board_port))
+        plans.append(plan)
+    return plans
 
 
-def _services(settings: dict) -> dict[str, int]:
-    return {name: service["port"] for name, service in settings["services"].items() if service["connections"]}
-
-
-def _default_forwards(services: dict[str, int]) -> list[tuple[str, int, int]]:
-    shifted = ((port, port + FORWARD_OFFSET) for port in services.values())
-    return [(LOOPBACK, pc if pc < 65536 else 0, port) for port, pc in shifted]
-
-
-def _bind_error(host: str, port: int, board_port: int, error: OSError) -> HardwireError:
-    if error.errno == errno.EADDRINUSE:
-        return HardwireError(
-            BUSY, f"port {port} of {host} is in use", f"--forward 0:{board_port} takes a free one"
-        )
-    if error.errno == errno.EACCES:
-        return HardwireError(BUSY, f"port {port} of {host} needs root", "choose a port from 1024")
-    return HardwireError(
-        USAGE, f"cannot listen on {host} port {port}: {(error.strerror or str(error)).lower()}"
-    )
+def _nth_config(text: str | None, settings: dict, number: int) -> str:
+    """The configuration of the board `number` places behind the first: the next name, address and MAC."""
+    given = json.loads(text or "{}")
+    network = settings["network"]
+    mask = int.from_bytes(ip_bytes(network["netmask"]), "big")
+    first = int.from_bytes(ip_bytes(network["address"]), "big")
+    address = first + number
+    gateway = int.from_bytes(ip_bytes(network["gateway"]), "big")
+    if (address ^ first) & mask or not ~(address | mask) & 0xFFFFFFFF or first < gateway <= address:
+        message = f"{network['address']} has not {number} free addresses behind it in its network"
+        raise HardwireError(USAGE, message, "network.address of --config FILE, or fewer --boards")
+    changed = {"address": ip_text(address.to_bytes(4, "big"))}
+    if network["mac"] is not None:
+        mac = int.from_bytes(mac_bytes(network["mac"]), "big") + number
+        changed["mac"] = (mac % (1 << 48)).to_bytes(6, "big").hex(":")
+    given["network"] = given.get("network", {}) | changed
+    given["name"] = f"{settings['name']}-{number + 1}"
+    return json.dumps(given)
 
 
 def _check_free(forwards: list[tuple[str, int, int]]) -> None:
@@ -117,13 +149,15 @@ def _check_free(forwards: list[tuple[str, int, int]]) -> None:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((host, port))
         except OSError as error:
-            raise _bind_error(host, port, board_port, error) from None
+            raise bind_error(host, port, board_port, error) from None
 
 
 def _check_files(spec: Spec) -> None:
     # Before the slow steps, too.
     if spec.image is not None and not Path(spec.image).is_file():
         raise HardwireError(USAGE, f"there is no image {spec.image}", "without --image ours is built")
+    if spec.flash is not None and spec.boards > 1:
+        raise HardwireError(USAGE, "--flash keeps the filesystem of one board", "leave out --boards")
     if spec.config is not None and _kept(spec):
         raise HardwireError(
             USAGE, f"{spec.flash} has a configuration of its own", "hardwire deploy --config FILE"
@@ -142,64 +176,31 @@ def _image(spec: Spec, report: Report) -> Path:
     return find_or_build(report=report)
 
 
-def _filesystem(spec: Spec, settings: dict, image: Path, report: Report) -> bytes:
-    from ..bundle import blank_filesystem, build_filesystem
+def _filesystems(spec: Spec, plans: list[_Plan], image: Path, report: Report) -> list[bytes]:
+    from ..bundle import blank_filesystem, build, build_filesystem
 
-    if _kept(spec):
-        return Path(spec.flash).read_bytes()
     size = describe(image).fs_size
+    board = plans[0].settings["board"]
+    if _kept(spec):
+        return [Path(spec.flash).read_bytes()]
     if spec.blank:
-        return blank_filesystem(settings["board"], size)
+        return [blank_filesystem(board, size)] * len(plans)
     report("compiling the firmware")
-    return build_filesystem(settings["board"], spec.config, size=size)
+    bundle = build(board)
+    return [build_filesystem(board, plan.config, size=size, bundle=bundle) for plan in plans]
 
 
-def _beside(gateway: bytes, netmask: bytes, taken: bytes) -> bytes:
-    """The highest address of the gateway's network that is not `taken`."""
-    mask = int.from_bytes(netmask, "big")
-    last = (int.from_bytes(gateway, "big") | ~mask & 0xFFFFFFFF) - 1
-    return next(ip for n in range(3) if (ip := (last - n).to_bytes(4, "big")) not in (taken, gateway))
+def _claims(spec: Spec, undo: ExitStack) -> list[Claim]:
+    """A name for each board; given back by `undo`."""
 
+    def release(claimed: Claim) -> None:
+        undo.push(lambda kind, *_: claimed.release(keep_log=kind is not None))
 
-def _pool(gateway: bytes, netmask: bytes) -> dict:
-    """Addresses for the DHCP server: up to 32 from the hundredth on, fewer in a small network."""
-    hosts = ~int.from_bytes(netmask, "big") & 0xFFFFFFFF
-    offset = min(100, hosts // 2)
-    first = (int.from_bytes(gateway, "big") & ~hosts) + offset
-    return {"first": first.to_bytes(4, "big"), "size": max(1, min(32, hosts - offset - 2))}
-
-
-async def _forwards(
-    board: "VirtualBoard", settings: dict, wanted: list, spec: Spec, undo: AsyncExitStack
-) -> list[Forward]:
-    from .forward import Forwarder
-    from .tcpip import Stack
-
-    network = settings["network"]
-    ip = gateway = ip_bytes(network["gateway"])
-    netmask = ip_bytes(network["netmask"])
-    if spec.tap is not None:
-        from .tap import Tap
-
-        undo.callback(Tap(board.segment, spec.tap, ip=gateway, netmask=netmask).close)
-        ip = _beside(gateway, netmask, ip_bytes(network["address"]))
-    stack = Stack(
-        board.clock, board.segment.attach("pc"), mac=PC_MAC, ip=ip, netmask=netmask, gateway=gateway, seed=0
-    )
-    if spec.dhcp:
-        from .dhcp import DhcpServer
-
-        undo.callback(DhcpServer(stack, **_pool(gateway, netmask), dns=(gateway,)).close)
-    forwarder = Forwarder(stack)
-    undo.push_async_callback(forwarder.close)
-    made = []
-    for host, port, board_port in wanted:
-        try:
-            address = await forwarder.listen(host, port, lambda: board.chip.ip, board_port)
-        except OSError as error:
-            raise _bind_error(host, port, board_port, error) from None
-        made.append(Forward(address[0], address[1], board_port))
-    return made
+    claims = []
+    for number in range(spec.boards):
+        claims.append(claim(f"{spec.name}-{number + 1}" if spec.name and number else spec.name))
+        release(claims[-1])
+    return claims
 
 
 def _save(path: Path, filesystem: bytes) -> None:
@@ -210,62 +211,81 @@ def _save(path: Path, filesystem: bytes) -> None:
 
 async def _start(
     spec: Spec,
-    settings: dict,
+    plans: list[_Plan],
     image: Path,
-    filesystem: bytes | None,
-    name: Claim,
+    filesystems: list[bytes],
+    claims: list[Claim],
     undo: AsyncExitStack,
     report: Report,
-) -> Session:
+) -> list[Session]:
     from .board import VirtualBoard
     from .faults import FaultySegment
+    from .lab import Lab
+    from .pc import PcSide
     from .pcap import Capture
 
-    services = _services(settings)
-    board = VirtualBoard(
-        board=settings["board"],
-        image=image,
-        filesystem=filesystem,
-        seed=spec.seed,
-        segment=lambda clock: FaultySegment(clock, seed=spec.seed),
-    )
-    captures = [Capture(board.segment, spec.pcap)] if spec.pcap is not None else []
-    report("starting the board")
-    undo.push_async_callback(board.stop)
-    await board.start()
-    if spec.flash is not None:
-        undo.callback(lambda: _save(Path(spec.flash), board.filesystem()))
-    wanted = _default_forwards(services) if spec.forwards is None else spec.forwards
-    forwards = await _forwards(board, settings, wanted, spec, undo)
-    if not spec.blank:
-        report("waiting for its services")
-        await _listening(spec, board, services, report)
-    running = Running(
-        name=name.name,
-        pid=os.getpid(),
-        board=settings["board"],
-        image=str(image),
-        repl=board.repl,
-        started=time.time(),
-        services=services,
-        forwards=forwards,
-    )
-    session = Session(board, running, asyncio.Event(), captures)
+    lab = Lab(lambda clock: FaultySegment(clock, seed=spec.seed, rate=spec.rate * 1_000_000))
+    boards = []
+    for number, plan in enumerate(plans):
+        port = "board" if not number else f"board-{number + 1}"
+        board = VirtualBoard(
+            board=plan.settings["board"],
+            image=image,
+            filesystem=filesystems[number],
+            seed=spec.seed + number,
+            lab=lab,
+            port=port,
+        )
+        boards.append(board)
+        undo.push_async_callback(board.stop)
+    captures = [Capture(lab.segment, spec.pcap)] if spec.pcap is not None else []
     undo.callback(lambda: [capture.stop() for capture in captures])
-    undo.callback((await control.serve(session)).close)
-    undo.callback(name.withdraw)
-    name.publish(running)
-    return session
+    report("starting the board" if len(boards) == 1 else f"starting {len(boards)} boards")
+    for board in boards:
+        await board.start()
+    if spec.flash is not None:
+        undo.callback(lambda: _save(Path(spec.flash), boards[0].filesystem()))
+    addresses = [plan.address for plan in plans]
+    network = plans[0].settings["network"]
+    pc = PcSide(lab.segment, network, addresses, undo, tap=spec.tap, dhcp=spec.dhcp)
+    stop = asyncio.Event()
+    sessions = []
+    for plan, board, name in zip(plans, boards, claims, strict=True):
+        made = []
+        for host, port, board_port in plan.forwards:
+            address = await pc.forward(host, port, lambda chip=board.chip: chip.ip, board_port)
+            made.append(Forward(*address, board_port))
+        running = Running(
+            name=name.name,
+            pid=os.getpid(),
+            board=plan.settings["board"],
+            image=str(image),
+            repl=board.repl,
+            started=time.time(),
+            services=plan.services,
+            forwards=made,
+            segment=[claim.name for claim in claims],
+        )
+        sessions.append(Session(board, running, stop, captures, pc.dhcp))
+    if not spec.blank:
+        report("waiting for the services")
+        for session in sessions:
+            await _listening(spec, session, report)
+    for session, name in zip(sessions, claims, strict=True):
+        undo.callback((await control.serve(session)).close)
+        undo.callback(name.withdraw)
+        name.publish(session.running)
+    return sessions
 
 
-async def _listening(spec: Spec, board: "VirtualBoard", services: dict[str, int], report: Report) -> None:
+async def _listening(spec: Spec, session: Session, report: Report) -> None:
     try:
-        await board.wait_listening(list(services.values()), LISTEN_DEVICE_S)
+        await session.board.wait_listening(list(session.running.services.values()), LISTEN_DEVICE_S)
     except HardwireError as error:
         if spec.flash is None or error.code != TIMEOUT:
             raise
         # What is in the user's flash is for the user to mend.
-        report(f"{error.message}; the REPL is at {board.repl}")
+        report(f"{error.message}; the REPL is at {session.board.repl}")
 
 
 async def _stopped(session: Session) -> None:
@@ -279,61 +299,56 @@ async def _stopped(session: Session) -> None:
 
 
 async def _serve(
-    spec: Spec, settings: dict, prepared: tuple, name: Claim, ready: Callable, report: Report
+    spec: Spec, plans: list[_Plan], prepared: tuple, claims: list[Claim], ready: Ready, report: Report
 ) -> None:
     loop, starting = asyncio.get_running_loop(), asyncio.current_task()
-    session: Session | None = None
+    sessions: list[Session] = []
 
     def end() -> None:
-        if session is None:
-            starting.cancel()
+        if sessions:
+            sessions[0].stop.set()
         else:
-            session.stop.set()
+            starting.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end)
     async with AsyncExitStack() as undo:
-        session = await _start(spec, settings, *prepared, name, undo, report)
-        ready(session.running)
-        await _stopped(session)
+        sessions += await _start(spec, plans, *prepared, claims, undo, report)
+        ready([session.running for session in sessions])
+        await _stopped(sessions[0])
 
 
-def run(spec: Spec, ready: Callable[[Running], None], report: Report) -> None:
-    """Run a virtual board until Ctrl-C, SIGTERM or the control socket's `stop`.
+def run(spec: Spec, ready: Ready, report: Report) -> None:
+    """Run virtual boards until Ctrl-C, SIGTERM or the `stop` of a control socket.
 
     Args:
         spec: what to run.
-        ready: called once, when the board can be used.
+        ready: called once, when the boards can be used, with a record of each.
         report: gets a line for each slow step before that.
 
     Raises:
-        HardwireError: it cannot start: BUSY for a name or port in use, USAGE for a bad configuration, board
-            or image, TIMEOUT when its services do not come up, and what building image and filesystem raises.
-        KeyboardInterrupt: Ctrl-C or SIGTERM before it was ready.
+        HardwireError: they cannot start: BUSY for a name or port in use, USAGE for a bad configuration, board
+            or image, TIMEOUT when their services do not come up, and what building image and filesystem raises.
+        KeyboardInterrupt: Ctrl-C or SIGTERM before they were ready.
     """
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        settings = _settings(spec)
+        plans = _plans(spec)
         _check_files(spec)
-        wanted = _default_forwards(_services(settings)) if spec.forwards is None else spec.forwards
-        name = claim(spec.name)
-        try:
-            _check_free(wanted)
+        with ExitStack() as undo:
+            claims = _claims(spec, undo)
+            _check_free([forward for plan in plans for forward in plan.forwards])
             image = _image(spec, report)
-            prepared = image, _filesystem(spec, settings, image, report)
-            asyncio.run(_serve(spec, settings, prepared, name, ready, report))
-        except BaseException as error:
-            name.release(keep_log=True)
-            if isinstance(error, asyncio.CancelledError):
-                raise KeyboardInterrupt from None
-            raise
-        name.release()
+            prepared = image, _filesystems(spec, plans, image, report)
+            asyncio.run(_serve(spec, plans, prepared, claims, ready, report))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def detach(spec: Spec, report: Report) -> Running:
-    """Run a virtual board in a process of its own; return when it is ready. Raises HardwireError as `run`."""
+def detach(spec: Spec, report: Report) -> list[Running]:
+    """Run virtual boards in a process of their own; return when they are ready. Raises HardwireError as `run`."""
     with tempfile.TemporaryFile("w+") as errors:
         child = subprocess.Popen(
             [sys.executable, "-P", "-m", __name__],
@@ -350,7 +365,7 @@ def detach(spec: Spec, report: Report) -> Running:
                 for line in answers:
                     message = json.loads(line)
                     if "ready" in message:
-                        return Running.parse(message["ready"])
+                        return [Running.parse(record) for record in message["ready"]]
                     if error := message.get("error"):
                         raise HardwireError(**error)
                     report(message["note"])
@@ -372,9 +387,9 @@ def _child() -> None:
     def say(**message: object) -> None:
         print(json.dumps(message), flush=True)
 
-    def ready(running: Running) -> None:
-        say(ready=running.record())
-        out = os.open(log_path(running.name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    def ready(boards: list[Running]) -> None:
+        say(ready=[board.record() for board in boards])
+        out = os.open(log_path(boards[0].name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         for stream in (1, 2):  # whoever started us is gone from here on
             os.dup2(out, stream)
         os.close(out)

@@ -24,11 +24,19 @@ from .rp2040_spi import Clocks, Pl022
 log = logging.getLogger(__name__)
 
 EXACT = 1  # instructions between two looks at the clock; more would make alarms late, and gains nothing
+FOREVER = 1 << 63  # ns
 LEVELS = {GPIOPinState.HIGH: True, GPIOPinState.LOW: False}  # in other states the guest does not drive it
 
 
 class GuestStopped(Exception):
-    """The guest has run into a breakpoint: the pico-sdk has one in its hard fault handler and in panic()."""
+    """The guest has run into a breakpoint: the pico-sdk has one in its hard fault handler and in panic().
+
+    `hint`: what the emulator's owner knows more.
+    """
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class DeviceClock(Clock):
@@ -88,7 +96,7 @@ class Emulator:
     """An RP2040 with `flash` in its flash chip, powered on.
 
     `mcu`: rp2040py's. `clock`: device time. `spi`: both controllers. `resets`: how often it has started.
-    `on_reset` is called after a reset, before the guest runs.
+    `on_reset` is called after a reset, before the guest runs; `hint` when it has crashed.
     """
 
     def __init__(self, flash: bytes, seed: int = 0) -> None:
@@ -97,6 +105,7 @@ class Emulator:
         self.clock = DeviceClock(mcu.clock)
         self.resets = 0
         self.on_reset: Callable[[], None] = lambda: None
+        self.hint: Callable[[], str] = str
         self._random = random.Random(seed)
         clocks = Clocks(mcu)
         self.spi = [Pl022(mcu, clocks, number) for number in range(2)]
@@ -119,10 +128,13 @@ class Emulator:
         return self.mcu.core.waiting
 
     @property
-    def idle_ns(self) -> int | None:
-        """Time to the next alarm; None without one: only something from outside will wake an idle guest."""
+    def next_event(self) -> int:
+        """Device time before which nothing happens here, unless from outside: now, or an idle guest's next alarm."""
+        now = self.clock.now
+        if not self.mcu.core.waiting:
+            return now
         clock = self.mcu.clock
-        return round(clock.nanos_to_next_alarm) if clock.has_scheduled_alarm else None
+        return now + round(clock.nanos_to_next_alarm) if clock.has_scheduled_alarm else FOREVER
 
     @property
     def cycles(self) -> int:
@@ -175,7 +187,7 @@ class Emulator:
         self.on_reset()
 
     def _break(self, code: int) -> None:
-        raise GuestStopped(f"breakpoint {code} at 0x{self.mcu.core.pc:08x}")
+        raise GuestStopped(f"breakpoint {code} at 0x{self.mcu.core.pc:08x}", self.hint())
 
     # Memory and pins
 

@@ -1,6 +1,6 @@
-"""Runs an emulator in the caller's loop: short turns, naps while the guest sleeps, and whoever waits for it.
+"""Runs emulators in the caller's loop: short turns, naps while the guests sleep, and whoever waits for them.
 
-In: an `Emulator`; `wake` whenever something outside has changed. Out: device time that passes, `run_until`.
+In: a `Lockstep`; `wake` whenever something outside has changed. Out: device time that passes, `run_until`.
 Never: threads; more than some 5 ms without a turn for the rest of the loop; a guest or an emulator that has
 died without an error for everyone who waits.
 
@@ -16,14 +16,14 @@ from dataclasses import dataclass
 
 from ..errors import FAILED, NO_BOARD, HardwireError
 from .clock import NS_PER_MS, NS_PER_S
-from .emulator import Emulator, GuestStopped
+from .emulator import FOREVER, GuestStopped
+from .lockstep import Lockstep
 
 log = logging.getLogger(__name__)
 
 SKIP_NS = 10 * NS_PER_MS  # device time of a turn that skips idle time: how late a waiter may notice
 LAG_NS = 20 * NS_PER_MS  # how much the PC may wake up late and make up for it; beyond, the emulator is slower
 NAP_S = 0.02  # the longest nap: so old device time may be when something comes in from outside
-FOREVER = 1 << 63  # ns
 
 
 @dataclass(eq=False)
@@ -34,12 +34,11 @@ class _Waiter:
 
 
 class Engine:
-    """`start`, then `run_until` from any task of the loop, then `stop`. `hint()` says more about a crash."""
+    """`start`, then `run_until` from any task of the loop, then `stop`."""
 
-    def __init__(self, emulator: Emulator, *, pace: bool, hint: Callable[[], str]) -> None:
-        self.emulator = emulator
+    def __init__(self, lockstep: Lockstep, *, pace: bool) -> None:
+        self.lockstep = lockstep
         self.pace = pace
-        self._hint = hint
         self._task: asyncio.Task | None = None
         self._awake = asyncio.Event()
         self._dead = asyncio.Event()
@@ -47,9 +46,10 @@ class Engine:
         self._waiters: list[_Waiter] = []
 
     def start(self) -> None:
-        """Begin to run, in the running loop."""
-        self._task = asyncio.create_task(self._run())
-        self.emulator.clock.on_alarm = self.wake
+        """Begin to run, in the running loop; again is nothing."""
+        if self._task is None and not self._dead.is_set():
+            self._task = asyncio.create_task(self._run())
+            self.lockstep.on_alarm = self.wake
 
     async def stop(self) -> None:
         """End, for good; who waits gets an error."""
@@ -85,7 +85,7 @@ class Engine:
             raise self._failure
         if predicate():
             return True
-        now = self.emulator.clock.now
+        now = self.lockstep.clock.now
         deadline = FOREVER if device_seconds is None else now + round(device_seconds * NS_PER_S)
         waiter = _Waiter(predicate, deadline, asyncio.get_running_loop().create_future())
         self._waiters.append(waiter)
@@ -96,7 +96,7 @@ class Engine:
         try:
             await self._turns()
         except GuestStopped as error:
-            self._die(HardwireError(FAILED, f"the guest has crashed: {error}", self._hint()))
+            self._die(HardwireError(FAILED, f"the guest has crashed: {error}", error.hint))
         except Exception as error:
             log.exception("the emulator has failed")
             self._die(HardwireError(FAILED, f"the emulator has failed: {error!r}", "a bug; -v shows where"))
@@ -112,23 +112,23 @@ class Engine:
         self._waiters.clear()
 
     async def _turns(self) -> None:
-        emulator, clock = self.emulator, self.emulator.clock
+        lockstep, clock = self.lockstep, self.lockstep.clock
         origin = time.monotonic_ns() - clock.now  # what the wall clock showed at device time 0
         while True:
             self._awake.clear()
             skip = self._waiters and not self.pace
             if skip:
-                emulator.run(min(clock.now + SKIP_NS, *(waiter.deadline for waiter in self._waiters)))
+                lockstep.run(min(clock.now + SKIP_NS, *(waiter.deadline for waiter in self._waiters)))
             else:
-                emulator.run(time.monotonic_ns() - origin)
+                lockstep.run(time.monotonic_ns() - origin)
             self._ask_waiters()
             wall = time.monotonic_ns()
             origin = max(origin, wall - clock.now - LAG_NS)
-            if skip or not emulator.idle:
+            if skip or not lockstep.idle:
                 await asyncio.sleep(0)
             else:
                 behind = wall - origin - clock.now
-                idle = emulator.idle_ns
+                idle = lockstep.idle_ns
                 await self._nap(NAP_S if idle is None else min((idle - behind) / NS_PER_S, NAP_S))
 
     async def _nap(self, seconds: float) -> None:
@@ -139,7 +139,7 @@ class Engine:
             timer.cancel()
 
     def _ask_waiters(self) -> None:
-        now = self.emulator.clock.now
+        now = self.lockstep.clock.now
         for waiter in self._waiters[:]:
             if waiter.done.done():  # cancelled
                 self._waiters.remove(waiter)

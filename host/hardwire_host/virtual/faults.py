@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from .clock import NS_PER_MS, Clock
-from .ether import Port, Segment
+from .ether import RATE_MAX, Port, Segment
 
 REORDER_NS = 3 * NS_PER_MS  # most a frame is held back so that later ones overtake it
 HEADER = 14  # addresses and type of a frame stay whole: a real switch would not carry it otherwise
@@ -32,36 +32,36 @@ NONE = Faults()
 class FaultySegment(Segment):
     """A Segment with `faults`; counts what it did in `counts`."""
 
-    def __init__(self, clock: Clock, *, seed: int = 0, rate: int = 100_000_000) -> None:
+    def __init__(self, clock: Clock, *, seed: int = 0, rate: int = RATE_MAX) -> None:
         super().__init__(clock, seed=seed, rate=rate)
         self.faults = NONE
         self.counts = {"lost": 0, "doubled": 0, "held back": 0, "corrupted": 0}
         self._random = random.Random(seed)
 
-    def carry(self, sender: Port, frame: bytes, arrival: int) -> None:
+    def carry(self, sender: Port, frame: bytes, arrival: int, comment: str = "") -> None:
         """As Segment.carry, with the faults of the moment."""
         faults = self.faults
         if faults == NONE:
-            super().carry(sender, frame, arrival)
+            super().carry(sender, frame, arrival, comment)
             return
         chance = self._random.random
         arrival += int(faults.delay_ms * NS_PER_MS)
-        comments = []
+        comments = [comment] if comment else []
         if chance() < faults.corrupt:
-            frame, comment = self._damaged(frame)
-            comments.append(comment)
+            frame, damage = self._damaged(frame)
+            comments.append(damage)
         if chance() < faults.reorder:
             held = self._random.randrange(REORDER_NS)
             arrival += held
             self._count("held back", comments, f"held back {held // 1000} us")
         if chance() < faults.loss:
             self._count("lost", comments, "lost")
-            self.clock.call_at(arrival, partial(self._show, sender, frame, ", ".join(comments)))
+            self.clock.call_at(arrival, partial(self.show, sender, frame, ", ".join(comments)))
             return
-        self.clock.call_at(arrival, partial(self._deliver, sender, frame, ", ".join(comments)))
+        super().carry(sender, frame, arrival, ", ".join(comments))
         if chance() < faults.dup:
             self._count("doubled", comments, "doubled")
-            self.clock.call_at(arrival + 1, partial(self._deliver, sender, frame, ", ".join(comments)))
+            super().carry(sender, frame, arrival + 1, ", ".join(comments))
 
     def _count(self, what: str, comments: list[str], comment: str) -> None:
         self.counts[what] += 1

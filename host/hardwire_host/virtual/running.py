@@ -58,7 +58,8 @@ class Running:
     """A virtual board that is ready.
 
     `repl` is a PTY's path, `image` the UF2's, `started` seconds since the epoch, `services` TCP ports by
-    name as its configuration has them.
+    name as its configuration has them, `segment` the names of the boards on its segment, itself among them: they
+    share a process.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Running:
     started: float
     services: dict[str, int] = field(default_factory=dict)
     forwards: list[Forward] = field(default_factory=list)
+    segment: list[str] = field(default_factory=list)
 
     def record(self) -> dict:
         """The record as JSON can hold it."""
