@@ -136,7 +136,7 @@ def test_answer_from_receive_comes_later():
 
 def test_a_port_may_have_a_clock_of_its_own():
     """Its owner sends and hears at its own time, whatever time it is on the segment."""
-    clock, segment, (a, b), heard = wired("a", "b")
+    clock, segment, (a, _), heard = wired("a", "b")
     own = Clock()
     c = segment.attach("c", own)
     c.receive = lambda frame: heard.setdefault("c", []).append((own.now, frame))

@@ -1,4 +1,8 @@
-"""Random operations on two joined engines, on a segment with random faults: nothing lost, doubled or reordered."""
+"""The engine under random operations and segments.
+
+Two joined engines on a segment with random faults: nothing is lost, doubled or reordered. One engine against a peer
+that follows no rules: nothing is raised, nothing runs away.
+"""
 
 import random
 
@@ -7,7 +11,7 @@ from hypothesis import strategies as st
 
 from hardwire_host.virtual.clock import NS_PER_S
 from hardwire_host.virtual.faults import NONE, Faults
-from tcpip_common import B_IP, B_MAC, Pair, User
+from tcpip_common import B_IP, B_MAC, PORT, Pair, Script, User
 
 SIDES = st.integers(0, 1)
 OPERATIONS = st.lists(
@@ -103,3 +107,66 @@ def test_streams_arrive_as_they_were_sent(operations, faults, buffers, isn, seed
     for one, two in (halves, halves[::-1]):
         assert two.data == one.written and one.acked_bytes == len(one.written)
         assert one.calls == ["established", "fin", "done"]
+
+
+# Numbers close to where the connection is, and far off
+NEAR = st.one_of(st.integers(-3, 3), st.sampled_from((-70_000, -1000, 50, 99, 100, 101, 70_000, 1 << 31)))
+ACTIONS = {
+    "send": lambda user: user.tcb.send(bytes(150)),
+    "shutdown": lambda user: user.tcb.shutdown(),
+    "abort": lambda user: user.tcb.abort(),
+    "keepalive": lambda user: user.tcb.send_keepalive(),
+    "read": lambda user: user.read(50),
+}
+SEGMENTS = st.lists(
+    st.one_of(
+        st.tuples(
+            st.sampled_from(("A", "PA", "FA", "FPA", "S", "SA", "R", "RA", "F", "", "SFRPA")),
+            NEAR,
+            NEAR,
+            st.sampled_from((0, 1, 100, 65535)),
+            st.integers(0, 200),
+        ),
+        st.sampled_from((*ACTIONS, "connect", "wait", "wait long")),
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(segments=SEGMENTS, isn=st.sampled_from((0, 1000, 0xFFFFFFFF)), seed=st.integers(0, 9))
+def test_peer_without_rules(segments, isn, seed):
+    script = Script(seed)
+    script.seq = isn
+    users = []
+
+    def accept(port, ip, remote):
+        users.append(User(limit=100))
+        return users[-1] if port == PORT else None
+
+    script.a.on_syn = accept
+    for segment in segments:
+        if segment == "connect":
+            users.append(User())
+            script.a.connect(users[-1], PORT, B_IP, script.ports[0])
+        elif segment == "wait":
+            script.run(250)
+        elif segment == "wait long":
+            script.run(40_000)
+        elif isinstance(segment, str):
+            if users:
+                ACTIONS[segment](users[-1])
+        else:
+            flags, seq, ack, window, size = segment
+            script.send(flags, bytes(size), seq=script.seq + seq, ack=script.ack + ack, window=window)
+        for fields in script.take():  # follow the stack, so that what is near stays near
+            if "A" in fields["flags"]:
+                script.seq = fields["ack"]
+            script.ack = (
+                fields["seq"] + len(fields["data"]) + ("S" in fields["flags"]) + ("F" in fields["flags"])
+            )
+    for user in users:
+        user.tcb.abort()
+        assert sum(call in ("done", "reset", "timeout", "unreachable") for call in user.calls) == 1
+        assert user.calls.count("established") <= 1 and user.calls.count("fin") <= 1
+    assert script.a.connections() == []

@@ -376,6 +376,19 @@ def test_forgotten_connection_answers_with_reset():
     assert other.calls == ["established", "reset"]
 
 
+def test_half_open_connection_is_found_out_when_its_end_opens_again():
+    """RFC 9293, 3.5.1, figure 9: one end has crashed, and dials from the same port."""
+    pair = Pair()
+    user, other = pair.established()
+    user.tcb.forget()
+    pair.b_user = User()
+    again = pair.connect()
+    pair.run(300)
+    assert pair.flags() == ["a:S", "b:A", "a:R", "a:S", "b:SA", "a:A"]
+    assert other.calls == ["established", "reset"]
+    assert again.calls == pair.b_user.calls == ["established"]
+
+
 def test_port_is_reused_out_of_time_wait_from_either_side():
     pair = Pair()
     user, other = pair.established()

@@ -185,7 +185,7 @@ class Tcb(Sender):
                 offset = 0
             elif not 0 < offset < (self._edge - self._rcv & M32) + (end == offset and not flags & RST):
                 if not flags & RST:
-                    self._repeat(seq, flags, bool(data))
+                    self._repeat(ack, flags, bool(data))
                 return
 
         # Second and fourth: RST, SYN
@@ -210,8 +210,6 @@ class Tcb(Sender):
         elif not self._take_ack(seq, ack, window):
             self._challenge()
             return
-        elif self._fin_acknowledged() and not self._close_acknowledged():
-            return
 
         # Seventh and eighth: text, FIN
         if (data or flags & FIN) and self.state in _RECEIVING:
@@ -225,8 +223,17 @@ class Tcb(Sender):
             self._push()
             self._answer()
 
-    def _repeat(self, seq: int, flags: int, with_data: bool) -> None:
-        """Answer a segment outside the window with where we are."""
+    def _repeat(self, ack: int, flags: int, with_data: bool) -> None:
+        """Answer a segment outside the window with where we are.
+
+        The standard drops its acknowledgement too. But then two ends whose probes or FINs lie beyond each other's
+        shut windows never hear each other: the numbers of their segments are off by one, either way.
+        """
+        if flags & ACK and self.state != "SYN-RECEIVED" and self._in_flight(ack):
+            self._acknowledge(ack)
+            self._push()
+        if self.state == "CLOSED":
+            return
         if self.state == "TIME-WAIT" and flags & FIN:
             self._wait()
         if with_data or flags & FIN:
@@ -335,16 +342,14 @@ class Tcb(Sender):
 
     # Ending
 
-    def _close_acknowledged(self) -> bool:
-        """The peer has our FIN; returns whether the connection lives on."""
+    def _fin_acknowledged(self) -> None:
+        """The peer has our FIN."""
         if self.state == "FIN-WAIT-1":
             self.state = "FIN-WAIT-2"
         elif self.state == "CLOSING":
             self._wait()
         elif self.state == "LAST-ACK":
             self._end("done")
-            return False
-        return True
 
     def _wait(self) -> None:
         self.state = "TIME-WAIT"

@@ -255,6 +255,10 @@ class Sender:
                 self._resend()
         return True
 
+    def _in_flight(self, ack: int) -> bool:
+        """Whether `ack` acknowledges something that was not."""
+        return 0 < (ack - self._una & M32) <= (self._nxt - self._una & M32)
+
     def _acknowledge(self, ack: int) -> None:
         """SND.UNA moves on to `ack`."""
         n = ack - self._una & M32
@@ -269,14 +273,15 @@ class Sender:
         if data:
             del self._out[:data]
             self.user.acked(data)
-        if self._recover is not None and self.state != "CLOSED":
+        if self.state == "CLOSED":
+            return
+        if self._fin_sent and ack == self._nxt:
+            self._fin_acknowledged()
+        elif self._recover is not None:
             if 0 < (self._recover - ack & M32) < HALF:
                 self._resend()
             else:
                 self._recover = None
-
-    def _fin_acknowledged(self) -> bool:
-        return self._fin_sent and self._una == self._nxt
 
     # The timer
 
