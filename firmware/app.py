@@ -9,7 +9,7 @@ import struct
 import time
 
 import hardwire
-from hardwire.net import Service
+from hardwire.service import Service
 from hardwire.services.modbus import ModbusServer
 from hardwire.wire.modbus import Bank
 
@@ -19,14 +19,24 @@ modbus = ModbusServer(bank)
 HEAP_AGE_MS = 10_000  # gc.mem_free() walks the heap for 10 ms: one request in ten seconds may pay for it
 
 SERVICES = [
-    Service("modbus", modbus),
+    Service("modbus", modbus, chunk=520),  # two of the longest requests: a turn stays short
 ]
+
+
+def diagnostics(settings):
+    """Echo, Discard and Chargen, where the settings switch them on."""
+    wanted = [name for name in ("echo", "discard", "chargen") if settings[name]["connections"]]
+    if not wanted:
+        return []
+    from hardwire.services.diagnostics import Chargen, Discard, Echo
+
+    return [Service(name, {"echo": Echo, "discard": Discard, "chargen": Chargen}[name]) for name in wanted]
 
 
 async def main(board):
     """Runs once per boot; returns only when the board is stopped."""
     version = [int(part) for part in hardwire.__version__.split(".")[:2]]
-    heap = [gc.mem_free() >> 10, time.ticks_ms()]  # KB free, when looked at
+    heap = [0, time.ticks_add(time.ticks_ms(), -HEAP_AGE_MS)]  # KB free, when looked at
 
     def coils_written(table, address, count):
         if address == 0:
@@ -39,7 +49,7 @@ async def main(board):
             heap[1] = time.ticks_ms()
         net = board.net
         struct.pack_into(
-            ">IHHHIHHHHHBB",
+            ">IHHHIHHHHHBBHHH",
             table.data,
             0,
             net.uptime_s,
@@ -53,6 +63,9 @@ async def main(board):
             board.chip_version,
             net.rearmed & 0xFFFF,
             *version,
+            net.recoveries & 0xFFFF,
+            net.repairs & 0xFFFF,
+            board.reset_cause,
         )
 
     def discretes_read(table, address, count):
@@ -61,4 +74,4 @@ async def main(board):
     bank.coils.on_write = coils_written
     bank.input_registers.on_read = inputs_read
     bank.discrete_inputs.on_read = discretes_read
-    await board.run(SERVICES)
+    await board.run(SERVICES + diagnostics(board.settings["services"]))

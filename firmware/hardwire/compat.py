@@ -1,5 +1,7 @@
 """The only place where interpreters differ: MicroPython on the board, CPython on the PC and in tests."""
 
+from os import urandom as entropy  # noqa: F401  for whoever needs it
+
 try:
     from sys import print_exception
     from time import sleep_ms, ticks_diff, ticks_ms

@@ -10,7 +10,10 @@ import os
 PATH = "/config.json"
 MAX_BYTES = 4096  # a file larger than this is no configuration of ours; keeps a bad file from eating the heap
 
+NETWORKS_MAX = 16  # entries of an access list: each costs a comparison at connect
+
 MODES = ("static", "dhcp")
+WATCHDOG = ("auto", "on", "off")
 
 
 class ConfigError(ValueError):
@@ -75,9 +78,31 @@ def mac_bytes(text):
     raise ConfigError("expected a MAC address such as 02:00:00:12:34:56")
 
 
+def network(text):
+    """ "192.168.77.0/24", or one address -> (network, mask) as numbers. Raises ConfigError."""
+    address, slash, bits = text.partition("/") if isinstance(text, str) else ("", "", "")
+    number = int.from_bytes(ip_bytes(address), "big")
+    if slash and not (bits.isdigit() and int(bits) <= 32):
+        raise ConfigError("expected a network such as 192.168.77.0/24")
+    mask = 0xFFFFFFFF << 32 - int(bits or 32) & 0xFFFFFFFF
+    return number & mask, mask
+
+
+def _networks(value):
+    if not isinstance(value, list) or len(value) > NETWORKS_MAX:
+        raise ConfigError("expected a list of at most %d addresses or networks" % NETWORKS_MAX)
+    for text in value:
+        network(text)
+    return value
+
+
 def _ip(value):
     ip_bytes(value)
     return value
+
+
+def _optional_ip(value):
+    return value if value is None else _ip(value)
 
 
 def _host(value):
@@ -106,6 +131,16 @@ def _mode(value):
     return value
 
 
+def _key(value):
+    return value if value is None else _text(value, 64)
+
+
+def _watchdog(value):
+    if value not in WATCHDOG:
+        raise ConfigError("expected one of: %s" % ", ".join(WATCHDOG))
+    return value
+
+
 def _port(value):
     return _number(value, 1, 65535)
 
@@ -118,21 +153,42 @@ def _seconds(value):
     return _number(value, 0, 86400)
 
 
+def _service(port, connections, reserve):
+    # connections: most at once, 0 = off; reserve: of them not given to others; per_peer: from one address, 0 = any.
+    # idle_s: a silent connection is closed after this, 0 = never. allow: who may connect, empty = all;
+    # priority: whose connections are never closed to make room for others.
+    return {
+        "port": (port, _port),
+        "connections": (connections, _connections),
+        "reserve": (reserve, _connections),
+        "per_peer": (0, _connections),
+        "idle_s": (0, _seconds),
+        "allow": ([], _networks),
+        "priority": ([], _networks),
+    }
+
+
 # key -> (default, check); a dict is a section. One place for names, defaults and limits.
 SCHEMA = {
     "board": ("w5500_evb_pico", _module),
     "name": ("hardwire", _name),
+    "key": (None, _key),  # for setting an address by discovery; None: nobody can
+    # Resets a board whose core does not turn for 8 s. auto: where Ctrl-C can switch it off again (RP2).
+    "watchdog": ("auto", _watchdog),
     "network": {
         "mode": ("static", _mode),
         "address": ("192.168.77.20", _host),  # also the fallback when no DHCP server answers
         "netmask": ("255.255.255.0", _netmask),
         "gateway": ("192.168.77.1", _ip),
         "dns": ("192.168.77.1", _ip),
+        "ntp": (None, _optional_ip),  # None: what DHCP says, if it does
         "mac": (None, _mac),  # None: locally administered, derived from the board's unique id
     },
     "services": {
-        # connections: most at once, 0 = off. idle_s: a silent connection is closed after this, 0 = never.
-        "modbus": {"port": (502, _port), "connections": (6, _connections), "idle_s": (0, _seconds)},
+        "modbus": _service(502, 6, 2),
+        "echo": _service(7, 0, 1),  # the next three are for tests, and off
+        "discard": _service(9, 0, 1),
+        "chargen": _service(19, 0, 1),
     },
 }
 

@@ -1,11 +1,13 @@
 """Messages with a level and a time, printed and kept in a ring: the last ones can be read when nobody watched.
 
-`log.info("link %s", "up")`. Times are milliseconds since start (they wrap with ticks_ms).
+`log.info("link %s", "up")`. Times are milliseconds since start (they wrap with ticks_ms); once a time server has told
+the time, UTC.
 """
 
 import sys
+import time
 
-from .compat import const, print_exception, ticks_ms
+from .compat import const, print_exception, ticks_diff, ticks_ms
 
 DEBUG = const(0)
 INFO = const(1)
@@ -20,6 +22,29 @@ level = INFO  # least level that is printed and kept
 counts = [0, 0, 0, 0]
 _ring = [None] * RING
 _next = 0
+_EPOCH_S = 946684800 if time.gmtime(0)[0] == 2000 else 0  # where a port counts from, in Unix seconds
+_clock = None  # [Unix seconds, milliseconds, ticks then]
+
+
+def set_time(seconds, ms):
+    """It is `seconds` (Unix) and `ms` now."""
+    global _clock
+    if _clock is None:
+        _clock = [seconds, ms, ticks_ms()]
+        info("time set")
+    else:
+        _clock[:] = seconds, ms, ticks_ms()
+
+
+def now():
+    """The time as text: UTC if it is known, else milliseconds since start."""
+    if _clock is None:
+        return "%d" % ticks_ms()
+    ms = _clock[1] + ticks_diff(ticks_ms(), _clock[2])
+    _clock[0] += ms // 1000  # kept up, because ticks wrap: at least a message a day, or a new time
+    _clock[1] = ms % 1000
+    _clock[2] = ticks_ms()
+    return "%04d-%02d-%02dT%02d:%02d:%02d" % time.gmtime(_clock[0] - _EPOCH_S)[:6] + ".%03dZ" % _clock[1]
 
 
 def _log(at, text, values):
@@ -29,7 +54,7 @@ def _log(at, text, values):
         return
     if values:
         text = text % values
-    line = "%d %s: %s" % (ticks_ms(), NAMES[at], text[:LONGEST])
+    line = "%s %s: %s" % (now(), NAMES[at], text[:LONGEST])
     _ring[_next] = line
     _next = (_next + 1) % RING
     print(line)

@@ -1,55 +1,42 @@
 """The network core: shares the chip's sockets among services, and serves them.
 
-In: services, each with a port, a protocol factory and a number of connections. Out: Transport/Protocol pairs in the
-shape of CPython's asyncio. A request is answered inside the call that brought it: `poll` asks the chip who has events
-and calls the socket's owner, with no task switch and, in steady state, no allocation. Nothing here waits.
+In: services, each with a port, a protocol factory and limits. Out: Transport/Protocol pairs in the shape of
+CPython's asyncio. A request is answered inside the call that brought it: `poll` asks the chip who has events and
+calls the socket's owner, with no task switch and, in steady state, no allocation. Nothing here waits.
 """
 
 from . import log
 from .compat import const, micropython, sleep_ms, ticks_diff, ticks_ms
-from .transport import CHUNK, TICK_MS, Transport
+from .health import Health
+from .pool import Pool
+from .transport import TICK_MS, Transport
 from .w5500 import regs as R
 from .w5500.chip import ChipError
 
-LINK_TICKS = const(5)  # look at the PHY every so many ticks
+BUDGET_MS = const(5)  # of serving sockets before other tasks get a turn; one event more may be under way
 ROOM_POLL_MS = const(
     2
 )  # look for room in a full transmit memory this often: acknowledgements do not interrupt
+NO_INT_MS = const(2)  # ask the chip this often where INTn is not wired ...
+NO_INT_IDLE_MS = const(50)  # ... and when nothing happens: 20 frames a second
+ALERT_TICKS = const(
+    30
+)  # after the last event listeners are looked at in every tick, and then by Health alone
+HANDSHAKE_TICKS = const(20)  # a SYN not followed by ACK for this long: the listener is armed anew
+ARM_TICKS = const(10)  # between attempts to get a listener for a service that has none
 STOP_MS = const(20)  # for FIN to go out before the sockets are closed
-ROUNDS = const(16)  # of serving sockets before other tasks get a turn
-_SMALL = const(64)  # views up to this many bytes are made once and kept
+EPHEMERAL, EPHEMERAL_END = const(49152), const(65535)  # local ports of connections we make (RFC 6335)
+
+_TAKEN = (
+    R.LISTENING,
+    R.SYNRECV,
+    R.ESTABLISHED,
+    R.CLOSE_WAIT,
+)  # where LISTEN leads, and what may follow at once
 
 
 def _low():
     return 0
-
-
-class Service:
-    """A line of app.py: what listens where. Where the settings know a service of this name, their values count.
-
-    `factory()` makes a protocol for each connection; `idle_s` closes a connection without traffic (0: never).
-    """
-
-    def __init__(self, name, factory, port=0, connections=1, idle_s=0):
-        self.name = name
-        self.factory = factory
-        self.port = port
-        self.connections = connections
-        self.idle_s = idle_s
-        self.net = None  # set by Net.serve
-        self.open = 0  # connections
-        self.armed = 0  # listening sockets
-        self.accepted = 0
-
-    def event(self, endpoint):
-        """Something happened at one of the listening sockets."""
-        state = endpoint.events() & 0xFF
-        if state in (R.ESTABLISHED, R.CLOSE_WAIT):
-            self.armed -= 1
-            self.net.accept(self, endpoint)
-        elif state not in (R.LISTENING, R.SYNRECV):
-            self.net.rearmed += 1
-            endpoint.listen(self.port)
 
 
 class _Nobody:
@@ -60,6 +47,22 @@ class _Nobody:
         endpoint.events()
 
 
+class _Refusal:
+    """Protocol of a connection that may not be: the chip has accepted it already, so it ends with FIN."""
+
+    @staticmethod
+    def connection_made(transport):
+        transport.close()
+
+    @staticmethod
+    def data_received(view):
+        pass
+
+    @staticmethod
+    def connection_lost(error):
+        pass
+
+
 class Net:
     """The core over a `chip`. `sockets` are the hardware sockets it may use for TCP.
 
@@ -67,37 +70,40 @@ class Net:
     """
 
     def __init__(self, chip, intn=None, sockets=range(1, R.SOCKETS)):
-        self._chip = chip
-        self._read = chip.bus.read
-        self._sir = bytearray(1)
+        self.chip = chip
+        self._attend = chip.bus.attend
+        self._wired = intn is not None
         self._intn = intn or _low
         self._endpoints = [chip.endpoints[number] for number in sockets]
-        self._by_bit = {1 << endpoint.number: endpoint for endpoint in self._endpoints}
+        self._by_bit = {endpoint.bit: endpoint for endpoint in chip.endpoints}
         self._mask = sum(self._by_bit)
-        self._services = []
+        self._pool = Pool(self, self._endpoints)
         self._again = 0  # sockets to serve without waiting for an interrupt
-        self._buffer = memoryview(bytearray(CHUNK))
-        self._views = [None] * (_SMALL + 1)
-        self._view = self._buffer
         self._last_tick = ticks_ms()
-        self._until_link = 0
         self._milliseconds = 0
+        self._alert = 0  # ticks
+        self._until_arm = 0
+        self._port = EPHEMERAL
+        self._health = Health(self)
+        self._ticking = []  # called with every tick
+        self.resolve = None  # coroutine from a host's name to its address, 4 bytes
+        self._connections = 0
+        self._looked = ticks_ms()  # at those that wait for room
         self.waiting = 0  # sockets whose writer waits for room
         self.serving = None  # the transport whose protocol is being called
         self.uptime_s = 0
-        self.link = False
         self.errors = 0  # exceptions that escaped from protocols
-        self.rearmed = 0  # listeners found closed
 
     def serve(self, service):
         """Start listening for `service`."""
         service.net = self
-        self._services.append(service)
+        self._pool.services.append(service)
         self._arm()
 
     def start(self):
-        """Let the chip interrupt for our sockets."""
-        self._chip.interrupts(self._mask)
+        """Let the chip interrupt for our sockets, and look at it."""
+        self.chip.interrupts(self._mask)
+        self.suspect()
 
     def stop(self):
         """Close every socket, with FIN to whoever is connected, so that no peer waits for an answer."""
@@ -108,51 +114,109 @@ class Net:
         for endpoint in self._endpoints:
             endpoint.close()
             endpoint.owner = None
-        self._chip.interrupts(0)
+        self.chip.interrupts(0)
+
+    @property
+    def link(self):
+        """Whether the PHY has link, as seen last."""
+        return self._health.link
+
+    @property
+    def recoveries(self):
+        """How often the chip had to be set up anew."""
+        return self._health.recoveries
+
+    @property
+    def repairs(self):
+        """How often a register of the chip was found wrong and put right."""
+        return self._health.repairs
+
+    @property
+    def rearmed(self):
+        """Listeners found closed since start."""
+        return self._pool.rearmed
+
+    @property
+    def evicted(self):
+        """Connections closed to make room for others."""
+        return self._pool.evicted
 
     def sockets_in_use(self):
         """Connections open now."""
-        return sum(service.open for service in self._services)
+        return sum(service.open for service in self._pool.services)
+
+    def services(self):
+        """What is offered: ((name, port), ...)."""
+        return [(service.name, service.port) for service in self._pool.services]
 
     def accepted(self):
         """Connections since start."""
-        return sum(service.accepted for service in self._services)
+        return sum(service.accepted for service in self._pool.services)
 
     def due(self):
         """Milliseconds until `turn` has something to do without an interrupt."""
         if self._again:
             return 0
-        left = TICK_MS - ticks_diff(ticks_ms(), self._last_tick)
-        if self.waiting and left > ROOM_POLL_MS:
-            return ROOM_POLL_MS
+        now = ticks_ms()
+        left = TICK_MS - ticks_diff(now, self._last_tick)
+        if self.waiting:
+            left = min(left, ROOM_POLL_MS - ticks_diff(now, self._looked))
+        elif not self._wired:
+            left = min(left, self.period())
         return max(0, left)
 
+    def period(self):
+        """Milliseconds after which `turn` is due at the latest."""
+        if self.waiting:
+            return ROOM_POLL_MS
+        if self._wired:
+            return TICK_MS
+        return NO_INT_MS if self._alert else NO_INT_IDLE_MS
+
     def turn(self):
-        """Everything that is due: housekeeping, then sockets. Returns the rounds of sockets with work."""
-        self._again |= self.waiting
+        """Everything that is due: housekeeping, then sockets. Returns whether there was work."""
         self.tick()
         return self.poll()
 
     @micropython.native
     def poll(self):
-        """Serve sockets until none has events, ROUNDS times at most. Returns the number of rounds with work."""
-        turn = 0
-        while turn < ROUNDS:
-            mask = self._again
-            if not self._intn():
-                self._read(R.COMMON, R.SIR, self._sir)
-                mask |= self._sir[0] & self._mask
-            if not mask:
-                break
-            self._again = 0
-            turn += 1
-            while mask:
-                endpoint = self._by_bit[mask & -mask]
-                mask &= mask - 1
-                (endpoint.owner or _Nobody).event(endpoint)
-        return turn
+        """Serve sockets until none has events, or for BUDGET_MS. Returns whether one had.
 
-    # For transports and listeners
+        A socket is served again only after all others that have events.
+        """
+        if self.waiting and ticks_diff(ticks_ms(), self._looked) >= ROOM_POLL_MS:
+            self._looked = ticks_ms()
+            self._again |= self.waiting
+        attend = self._attend
+        everyone = self._mask
+        sweep = everyone
+        start = 0
+        worked = False
+        while True:
+            again = self._again
+            chosen = again & sweep
+            bit = 0
+            if not chosen and not self._intn():
+                bit = attend(sweep, 0)
+            if not bit:
+                chosen = chosen or again
+                if not chosen:
+                    break
+                bit = chosen & -chosen
+                self._again = again & ~bit
+                attend(0, bit)
+            sweep = (sweep if sweep & bit else everyone) & ~bit
+            endpoint = self._by_bit[bit]
+            (endpoint.owner or _Nobody).event(endpoint)
+            if not worked:
+                worked = True
+                self._alert = ALERT_TICKS
+                start = ticks_ms()
+            elif ticks_diff(ticks_ms(), start) >= BUDGET_MS:
+                break
+        return worked
+
+    # For owners of sockets
 
     def wake(self, bits):
         """Serve the sockets in the mask `bits` in the next round, interrupt or not."""
@@ -162,17 +226,9 @@ class Net:
         """Look at the socket of `bit` every ROOM_POLL_MS, or no longer."""
         self.waiting = self.waiting | bit if wanted else self.waiting & ~bit
 
-    @micropython.native
-    def view(self, n):
-        """The first `n` bytes of the receive buffer that all connections share."""
-        if n <= _SMALL:
-            view = self._views[n]
-            if view is None:
-                view = self._views[n] = self._buffer[:n]
-            return view
-        if len(self._view) != n:
-            self._view = self._buffer[:n]
-        return self._view
+    def every_tick(self, function):
+        """Call `function()` every TICK_MS from now on."""
+        self._ticking.append(function)
 
     def accept(self, service, endpoint):
         """A listener of `service` has become a connection."""
@@ -180,25 +236,67 @@ class Net:
             peer = endpoint.connected()
         except ChipError as error:
             log.error("%s", error)
-            endpoint.close()
-            endpoint.owner = None
-            self._arm()
+            self.free(endpoint)
             return
+        if not (service.allows(peer[0]) and self._pool.place_for(service, peer[0])):
+            service.refused += 1
+            log.info("%s: %d.%d.%d.%d refused", service.name, *peer[0])
+            self.attach(service, endpoint, peer, _Refusal)
+            return
+        self.attach(service, endpoint, peer, service.factory)
+        service.accepted += 1
+
+    def attach(self, service, endpoint, peer, factory):
+        """Put a protocol on a connected socket; returns it, None if it raised."""
         transport = Transport(self, endpoint, service, peer)
         endpoint.owner = transport
         service.open += 1
-        service.accepted += 1
+        self._connections += 1
         self._arm()
-        self.wake(1 << endpoint.number)  # data, or even FIN, may have come with the connection
+        self.wake(endpoint.bit)  # data, or even FIN, may have come with the connection
         try:
-            transport.start(service.factory())
+            protocol = factory()
+            transport.start(protocol)
+            return protocol
         except Exception as error:
             self.bug(transport, error)
 
     def closed(self, service):
         """A connection of `service` has ended and its socket is free."""
         service.open -= 1
+        self._connections -= 1
         self._arm()
+
+    def free(self, endpoint):
+        """Close a socket that belongs to nobody any more. The chip answers what its peer still sends with RST."""
+        endpoint.close()
+        endpoint.owner = None
+        self._arm()
+
+    def rearm(self, service, endpoint):
+        """A listener was found not listening."""
+        self._pool.rearm(service, endpoint)
+
+    def alert(self):
+        """Look at listeners closely for a while."""
+        self._alert = ALERT_TICKS
+
+    def _arm(self):
+        if not self._health.recovering:
+            self._pool.arm()
+
+    def stuck(self, endpoint):
+        """A command stays in the socket's Sn_CR."""
+        self._health.recover("socket %d takes no commands" % endpoint.number)
+
+    def came_back(self):
+        """The chip was set up anew: everybody has been told."""
+        self._again = 0
+        self._arm()
+
+    def suspect(self):
+        """Something was wrong with the chip: look at it in the next tick."""
+        self._health.suspect()
 
     def bug(self, transport, error):
         """A protocol raised: its connection ends, nothing else does."""
@@ -206,33 +304,39 @@ class Net:
         log.exception(transport.service.name, error)
         transport.abort()
 
-    def _arm(self):
-        """Turn free sockets into listeners: one for each service with room, then more, as far as they go.
+    def conflict(self):
+        """Whether another host was seen to use our address since this was asked last."""
+        seen = self._health.conflict
+        self._health.conflict = False
+        return seen
 
-        The chip has no backlog: as many clients as there are listeners may connect at the same moment.
-        """
-        for wanted in range(1, R.SOCKETS + 1):
-            for service in self._services:
-                if service.armed < wanted and service.open + service.armed < service.connections:
-                    endpoint = self._free_endpoint(service)
-                    if endpoint is not None:
-                        endpoint.owner = service
-                        service.armed += 1
-                        endpoint.listen(service.port)
-
-    def _free_endpoint(self, service):
-        """A socket without owner; for a service without listener, one of another service's spare listeners."""
+    def drop_connections(self):
+        """The address is another one: nobody can be reached by the old one any more."""
         for endpoint in self._endpoints:
-            if endpoint.owner is None:
-                return endpoint
-        if service.armed == 0:
-            for endpoint in self._endpoints:
-                owner = endpoint.owner
-                spare = not isinstance(owner, Transport) and owner.armed > 1
-                if spare and endpoint.state() == R.LISTENING:
-                    owner.armed -= 1
-                    return endpoint
-        return None
+            if isinstance(endpoint.owner, Transport):
+                endpoint.owner.drop()
+
+    def claim(self, owner):
+        """A socket for `owner`. Raises OSError if all are needed."""
+        return self._pool.claim(owner)
+
+    async def connect(self, host, port, protocol=None):
+        """A connection that the board makes: a stream.Stream, or `protocol()`. Raises OSError; see client.connect."""
+        from .client import connect
+        from .stream import Stream
+
+        return await connect(self, host, port, protocol or Stream)
+
+    def datagrams(self, port, received):
+        """A UDP socket: `received(payload, address, port)`, and udp.Datagrams's methods. Raises OSError as `claim`."""
+        from .udp import Datagrams
+
+        return Datagrams(self, self._pool.claim(None), port, received)
+
+    def ephemeral_port(self):
+        """A local port not used for a while."""
+        self._port = EPHEMERAL if self._port >= EPHEMERAL_END else self._port + 1
+        return self._port
 
     # Housekeeping
 
@@ -245,16 +349,37 @@ class Net:
         self._milliseconds += elapsed
         self.uptime_s += self._milliseconds // 1000
         self._milliseconds %= 1000
+        self._health.tick()
+        if self._alert or self._connections:
+            self._tick_owners()
+        if self._alert:
+            self._alert -= 1
+        self._until_arm -= 1
+        if self._until_arm < 0:
+            self._until_arm = ARM_TICKS - 1
+            self._arm()  # a service without a listener: somebody may have been idle long enough now
+        for function in self._ticking:
+            function()
+
+    def _tick_owners(self):
         for endpoint in self._endpoints:
             owner = endpoint.owner
-            if isinstance(owner, Transport):
-                owner.tick()
-            elif owner is not None and endpoint.state() not in (R.LISTENING, R.SYNRECV):
-                self.wake(1 << endpoint.number)
-        self._until_link -= 1
-        if self._until_link < 0:
-            self._until_link = LINK_TICKS - 1
-            link = self._chip.link()
-            if link != self.link:
-                self.link = link
-                log.info("link %s", "up" if link else "down")
+            if owner is not None:
+                try:
+                    owner.tick(endpoint)
+                except ChipError as error:
+                    log.error("%s", error)
+                    self.wake(endpoint.bit)  # its owner will find the same, and knows what to do
+
+    def look_at_listener(self, service, endpoint):
+        """Is it one? The chip tells nobody when a handshake ends without a connection. Only soon after an event."""
+        if not self._alert:
+            return
+        state = endpoint.state()
+        if state == R.SYNRECV:
+            self._alert = ALERT_TICKS
+            endpoint.waited += 1
+            if endpoint.waited >= HANDSHAKE_TICKS:
+                self.rearm(service, endpoint)
+        elif state != R.LISTENING:
+            self.wake(endpoint.bit)

@@ -1,7 +1,8 @@
 """Speed of the firmware in device time, next to the stock adafruit_wiznet5k socket on the same emulated board.
 
 In: an image. Out: results as {"name", "unit", "ours", "stock"}. The client is a TCP/IP stack on the board's segment
-that answers in no time, so what is measured is the board. Figures are exact and repeat; wall time plays no part.
+that answers in no time, so what is measured is the board. Figures are exact and repeat; wall time plays no part
+(that is bench_wall.py).
 """
 
 import tempfile
@@ -23,9 +24,10 @@ from .bundle import (
 from .errors import FAILED, HardwireError
 from .uf2 import describe
 from .virtual.board import VirtualBoard
-from .virtual.clock import NS_PER_MS, NS_PER_S
+from .virtual.clock import NS_PER_MS, NS_PER_S, Clock
 from .virtual.lab import Lab
 from .virtual.tcpip import Stack, Tcb
+from .virtual.w5500 import W5500
 
 BOARD = "w5500_evb_pico"
 BOARD_IP = config.ip_bytes("192.168.77.20")
@@ -90,10 +92,14 @@ class Sample:
 
 
 class Client:
-    """A TcpUser that sends a request again and again, each as soon as the answer to the one before is complete."""
+    """A TcpUser that sends a request again and again, each as soon as the answer to the one before is complete.
 
-    def __init__(self, bench: "Bench") -> None:
-        self._bench = bench
+    `pc` is its stack, `clock` and `chip` are the board's.
+    """
+
+    def __init__(self, pc: Stack, clock: Clock, chip: W5500) -> None:
+        self._clock = clock
+        self._chip = chip
         self._request = b""
         self._answer = bytearray()
         self._sent_at = 0
@@ -103,22 +109,28 @@ class Client:
         ] = []  # per answer: ns it took, SPI frames and bytes up to then
         self._failed = ""
         self._tcb: Tcb | None = None
-        bench.pc.connect(self, None, BOARD_IP, PORT)
+        pc.connect(self, None, BOARD_IP, PORT)
 
-    async def exchange(self, request: bytes, count: int) -> Sample:
-        """Average of `count` exchanges after WARM_UP more. Raises HardwireError."""
+    def start(self, request: bytes, count: int) -> None:
+        """Begin `count` exchanges, after WARM_UP more; `done` when they are over."""
         self._request = request
         self._marks = []
         self._left = count + WARM_UP
         if self._tcb.state == "ESTABLISHED":
             self._ask()
-        ended = await self._bench.board.run_until(
-            lambda: not self._left or bool(self._failed), EXCHANGE_S * self._left
-        )
-        if not ended or self._left:
+
+    @property
+    def done(self) -> bool:
+        """All were answered, or the connection has ended."""
+        return not self._left or bool(self._failed)
+
+    def sample(self) -> Sample:
+        """Average of the exchanges. Raises HardwireError if not all were answered."""
+        if self._left:
             reason = self._failed or "no answer"
-            raise HardwireError(FAILED, f"request {request[:12].hex(' ')}: {reason}")
+            raise HardwireError(FAILED, f"request {self._request[:12].hex(' ')}: {reason}")
         marks = self._marks
+        count = len(marks) - WARM_UP
         _, frames, octets = (last - first for first, last in zip(marks[WARM_UP - 1], marks[-1], strict=True))
         ns = sum(mark[0] for mark in marks[WARM_UP:])
         answer, self._answer = bytes(self._answer), bytearray()
@@ -126,7 +138,7 @@ class Client:
 
     def _ask(self) -> None:
         self._answer.clear()
-        self._sent_at = self._bench.board.clock.now
+        self._sent_at = self._clock.now
         self._tcb.send(self._request)
 
     def attached(self, tcb: Tcb) -> None:
@@ -143,8 +155,7 @@ class Client:
         self._answer += data
         if len(self._answer) < 6 or len(self._answer) < 6 + int.from_bytes(self._answer[4:6], "big"):
             return
-        board = self._bench.board
-        self._marks.append((board.clock.now - self._sent_at, board.chip.frames, board.chip.bytes))
+        self._marks.append((self._clock.now - self._sent_at, self._chip.frames, self._chip.bytes))
         self._left -= 1
         if self._left:
             self._ask()
@@ -163,30 +174,43 @@ class Client:
 
 
 class Bench:
-    """An emulated board with `filesystem`, and a PC's stack on its segment."""
+    """An emulated board with `filesystem`, and a PC's stack on its segment. `pace` as Lab has it."""
 
-    def __init__(self, image: Path, filesystem: bytes) -> None:
-        self.board = VirtualBoard(
-            board=BOARD, image=image, filesystem=filesystem, lab=Lab(pace=False), seed=1
-        )
+    def __init__(self, image: Path, filesystem: bytes, *, pace: bool = False) -> None:
+        self.board = VirtualBoard(board=BOARD, image=image, filesystem=filesystem, lab=Lab(pace=pace), seed=1)
         port = self.board.segment.attach("pc")
         self.pc = Stack(
             self.board.segment.clock, port, mac=PC_MAC, ip=PC_IP, netmask=NETMASK, gateway=PC_IP, seed=2
         )
 
+    async def start(self) -> None:
+        """Power on; returns when it listens. Raises HardwireError."""
+        await self.board.start()
+        await self.board.wait_listening([PORT], START_S)
+
+    def client(self) -> Client:
+        """A new connection."""
+        return Client(self.pc, self.board.clock, self.board.chip)
+
+    async def exchange(self, client: Client, request: bytes, count: int) -> Sample:
+        """Average of `count` exchanges after WARM_UP more. Raises HardwireError."""
+        client.start(request, count)
+        await self.board.run_until(lambda: client.done, EXCHANGE_S * (count + WARM_UP))
+        return client.sample()
+
     async def run(self, report: Callable[[str], None], count: int) -> dict:
         """Power on and measure: name -> Sample, "boot" -> seconds, "client" -> the connection, for more."""
         report("start")
-        await self.board.start()
-        await self.board.wait_listening([PORT], START_S)
-        found = {"boot": self.board.clock.now / NS_PER_S, "client": Client(self)}
+        await self.start()
+        client = self.client()
+        found = {"boot": self.board.clock.now / NS_PER_S, "client": client}
         for name, request in REQUESTS.items():
             report(name)
-            found[name] = await found["client"].exchange(request, count)
+            found[name] = await self.exchange(client, request, count)
         return found
 
 
-def _ours(size: int) -> bytes:
+def filesystem(size: int) -> bytes:
     """The firmware as it is deployed, but with 125 holding registers, the most that one request reads."""
     source = (firmware_folder() / "app.py").read_text()
     if source.count(FEW_REGISTERS) != 1:
@@ -210,10 +234,10 @@ def _stock(size: int) -> bytes:
 async def measure(image: Path, report: Callable[[str], None]) -> list[dict]:
     """All results, in the order of the table. Raises HardwireError."""
     size = describe(image).fs_size
-    bench = Bench(image, _ours(size))
+    bench = Bench(image, filesystem(size))
     try:
         ours = await bench.run(lambda what: report(f"ours: {what}"), EXCHANGES)
-        ours["heap"] = int.from_bytes((await ours["client"].exchange(READ_HEAP, 1)).answer[-2:], "big")
+        ours["heap"] = int.from_bytes((await bench.exchange(ours["client"], READ_HEAP, 1)).answer[-2:], "big")
     finally:
         await bench.board.stop()
     bench = Bench(image, _stock(size))

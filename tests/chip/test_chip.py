@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from hardwire.net import Service
+from hardwire.service import Service
+from hardwire.w5500.bus import Sequences
 from hardwire.w5500.chip import BrokenBus, Chip, ChipError
 from hardwire_host.virtual.inprocess import InProcessBoard
 from hardwire_host.virtual.w5500 import Options
@@ -37,10 +38,11 @@ def echo_board(**options):
     return InProcessBoard(Service("echo", Echo, PORT, connections=4), options=Options(**options))
 
 
-class DeadBus:
+class DeadBus(Sequences):
     """SPI with nothing on it: MISO stays at one level."""
 
     def __init__(self, level):
+        super().__init__()
         self.level = level
 
     def read(self, block, address, buffer):
@@ -91,7 +93,7 @@ def test_registers_lost_under_a_connection_are_noticed():
     endpoint = next(e for e in board.chip.endpoints if getattr(e.owner, "peer", None))
     board.model.brown_out()
     with pytest.raises(BrokenBus):
-        endpoint.update()
+        endpoint.refresh()
 
 
 def test_the_driver_makes_no_mistake_the_model_knows():

@@ -4,8 +4,9 @@ import errno
 
 import pytest
 
-from hardwire.net import Service
-from hardwire.transport import CHUNK, CLOSE_TICKS, SILENT_TICKS, STALL_TICKS, TICK_MS, WRITE_QUEUE
+from hardwire.service import Service
+from hardwire.transport import CLOSE_TICKS, SILENT_TICKS, STALL_TICKS, TICK_MS, WRITE_QUEUE
+from hardwire.w5500.chip import CHUNK
 from hardwire_host.virtual.inprocess import InProcessBoard
 from peers import Peer
 

@@ -2,22 +2,25 @@
 
 import asyncio
 import random
-import socket
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hardwire.net import Service
+from hardwire.service import Service
+from hardwire_host.virtual.faults import NONE, Faults
 from hardwire_host.virtual.forward import Forwarder
 from hardwire_host.virtual.inprocess import BOARD_IP, InProcessBoard
-from hardwire_host.virtual.packets import ECHO, icmp
 from hardwire_host.virtual.pcap import Capture
-from live import BOARD, SOON_S, Echo, running, tapped, until
-from tshark import ACK, COMPLETE, RST, SYN, completeness, faults, needs_tshark
+from live import BOARD, Echo, hurry, ping, running, tapped, until
+from tshark import ACK, COMPLETE, RST, SYN, completeness, faults, needs_tshark, unclean
 
 ECHO_PORT, DISCARD_PORT, DATE_PORT, CLOSED_PORT = 7, 9, 13, 8
 BULK = random.Random(7).randbytes(2 << 20)
+HARM = Faults(loss=0.05, dup=0.05, reorder=0.10)
+REPEAT_MS = 20  # more than the segment holds frames back: only what is lost is repeated
+CONNECTIONS = 30  # short ones; a lost SYN costs a second
 TIME_WAIT = "06"  # include/net/tcp_states.h
 
 
@@ -69,31 +72,47 @@ def states():
 
 async def test_ping():
     async with tapped(*services()):
-        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
-            raw.setblocking(False)
-            loop = asyncio.get_running_loop()
-            for number, size in enumerate((0, 1, 56, 1472)):
-                body = b"hw" + number.to_bytes(2, "big") + BULK[:size]
-                await loop.sock_sendto(raw, icmp(ECHO, 0, body), (BOARD, 0))
-                answer, (sender, _) = await asyncio.wait_for(loop.sock_recvfrom(raw, 2048), SOON_S)
-                assert sender == BOARD
-                assert answer[20:22] == b"\0\0" and answer[24:] == body
+        for number, size in enumerate((0, 1, 56, 1472)):
+            await ping(b"hw" + number.to_bytes(2, "big") + BULK[:size])
 
 
-async def test_2_mb_each_way_through_echo():
+@needs_tshark
+@pytest.mark.parametrize("port", [ECHO_PORT, DISCARD_PORT])
+@pytest.mark.parametrize("harm", [NONE, HARM], ids=["sound", "faulty"])
+async def test_2_mb(harm, port, tmp_path):
+    """Echo: 2 MB each way at once. Discard: 2 MB to the board with nothing but acknowledgements coming back."""
+    path = tmp_path / "bulk.pcapng"
     async with tapped(*services()) as (board, tap):
-        assert await exchange(BOARD, ECHO_PORT, BULK) == BULK
-        assert states() == {ECHO_PORT: TIME_WAIT}  # we closed first
+        hurry(board, REPEAT_MS)
+        board.segment.faults = harm
+        capture = Capture(board.segment, path)
+        got = await exchange(BOARD, port, BULK)
         await until(lambda: board.net.sockets_in_use() == 0)
+        capture.stop()
+        assert (got if port == ECHO_PORT else Discard.got) == BULK
         assert tap.lost == 0
+        if harm != NONE:
+            assert min(board.segment.counts[what] for what in ("lost", "doubled", "held back")) > 100
+    assert faults(path) == []
+    assert unclean(path) == []
 
 
-async def test_2_mb_to_discard():
-    async with tapped(*services()) as (board, tap):
-        assert await exchange(BOARD, DISCARD_PORT, BULK) == b""
-        await until(lambda: board.net.sockets_in_use() == 0)
-        assert Discard.got == BULK
-        assert tap.lost == 0
+@needs_tshark
+async def test_short_connections_on_a_faulty_wire(tmp_path):
+    """Where every third connection loses something of its set-up or its end. Damaged frames are lost ones, too."""
+    path = tmp_path / "short.pcapng"
+    async with tapped(*services()) as (board, _):
+        hurry(board, REPEAT_MS)
+        board.segment.faults = replace(HARM, corrupt=0.05)
+        capture = Capture(board.segment, path)
+        for number in range(CONNECTIONS):
+            text = b"%d" % number
+            assert await exchange(BOARD, ECHO_PORT, text) == text
+            await until(lambda: board.net.sockets_in_use() == 0)
+        capture.stop()
+        assert all(board.segment.counts.values())
+    assert faults(path, unless="flipped") == []
+    assert unclean(path) == []
 
 
 async def test_two_at_once():
@@ -123,6 +142,13 @@ async def test_more_clients_than_listeners():
         clients[1][1].write(b"still")
         assert await clients[1][0].readexactly(5) == b"still"
         clients[1][1].close()
+
+
+async def test_kernel_closes_first():
+    async with tapped(*services()) as (board, _):
+        assert await exchange(BOARD, ECHO_PORT, b"ordinary") == b"ordinary"
+        await until(lambda: board.net.sockets_in_use() == 0)
+        assert states() == {ECHO_PORT: TIME_WAIT}
 
 
 async def test_board_closes_first():

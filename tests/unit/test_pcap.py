@@ -10,13 +10,25 @@ from struct import unpack_from
 import pytest
 
 from chip.peers import Peer
-from hardwire.net import Service
+from hardwire.service import Service
 from hardwire_host.errors import FAILED, HardwireError
 from hardwire_host.virtual import pcap
 from hardwire_host.virtual.clock import NS_PER_S, Clock
 from hardwire_host.virtual.ether import Segment
 from hardwire_host.virtual.inprocess import InProcessBoard
-from tshark import ACK, COMPLETE, FIN, RST, SYN, completeness, faults, fields, needs_tshark
+from tshark import (
+    ACK,
+    COMPLETE,
+    FIN,
+    RST,
+    SYN,
+    completeness,
+    connection_faults,
+    faults,
+    fields,
+    needs_tshark,
+    unclean,
+)
 
 FRAME = bytes(range(60))
 
@@ -338,6 +350,39 @@ def test_tshark_sees_what_is_wrong(path):
     assert peer.expect(5) == b"HELLO"
     capture.stop()
     assert completeness(path) == [COMPLETE & ~FIN]
+    assert unclean(path) == ["stream 0: FIN from [], acknowledged by []"]
     data = path.read_bytes().replace(b"hello", b"jello")
     path.write_bytes(data)
     assert len(faults(path)) == 1
+
+
+# SYN, SYN-ACK, ACK, and both FINs acknowledged: sender, flags, sequence and acknowledgement number, bytes
+CLEAN = (
+    ("pc", 0x02, 99, 0, 0),
+    ("board", 0x12, 0xFFFFFFFF, 100, 0),
+    ("pc", 0x10, 100, 0, 0),
+    ("pc", 0x18, 100, 0, 5),
+    ("board", 0x19, 0, 105, 5),
+    ("pc", 0x11, 105, 6, 0),
+    ("board", 0x10, 6, 106, 0),
+)
+UNCLEAN = (
+    ("half of an end", (*CLEAN[:5], ("pc", 0x10, 105, 6, 0)), "FIN from ['board'], acknowledged by ['pc']"),
+    ("end not acknowledged", CLEAN[:6], "FIN from ['board', 'pc'], acknowledged by ['pc']"),
+    ("no end", CLEAN[:4], "FIN from [], acknowledged by []"),
+    ("data before the handshake", CLEAN[:2] + CLEAN[4:], "board sends before the handshake is over"),
+    ("SYN-ACK of another SYN", (CLEAN[0], ("board", 0x12, 0, 7, 0)), "SYN from board with flags 0x12, ack 7"),
+    ("two SYNs that differ", (CLEAN[0], ("pc", 0x02, 98, 0, 0), *CLEAN[1:]), "pc begins twice"),
+    ("two ends", (*CLEAN, ("pc", 0x11, 106, 6, 0)), "pc ends twice"),
+    ("reset", (*CLEAN[:4], ("board", 0x14, 0, 105, 0)), "RST from board"),
+)
+
+
+def test_clean_connections():
+    assert list(connection_faults(CLEAN)) == []
+    assert list(connection_faults((*CLEAN, ("board", 0x04, 6, 0, 0)))) == []  # to a copy of the last ACK
+
+
+@pytest.mark.parametrize(("frames", "line"), [row[1:] for row in UNCLEAN], ids=[row[0] for row in UNCLEAN])
+def test_unclean_connections(frames, line):
+    assert line in "\n".join(connection_faults(frames))

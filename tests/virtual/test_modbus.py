@@ -30,7 +30,7 @@ def port(firmware, forwarded):
 
 def in_use(firmware):
     """Connections on the chip. Cheap, and may be called from any thread."""
-    return sum(socket["state"] not in ("LISTEN", "CLOSED") for socket in firmware.board.chip.sockets())
+    return sum(socket["state"] not in ("LISTEN", "CLOSED", "UDP") for socket in firmware.board.chip.sockets())
 
 
 class Client:

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from hardwire import compat, config
 from hardwire.net import Net
 from hardwire.w5500 import regs as R
+from hardwire.w5500.bus import Sequences
 from hardwire.w5500.chip import Chip
 
 from .clock import NS_PER_MS, NS_PER_S, Clock
-from .ether import Segment
+from .faults import FaultySegment
 from .tcpip import Stack
 from .w5500 import W5500
 
@@ -27,10 +28,11 @@ TURN_NS = (
 )
 
 
-class ModelBus:
+class ModelBus(Sequences):
     """bus.py's interface on the model: one call is one SPI frame."""
 
     def __init__(self, model: W5500) -> None:
+        super().__init__()
         self._frame = model.frame
 
     def read(self, block: int, address: int, buffer) -> None:
@@ -48,7 +50,7 @@ class InProcessBoard:
     def __init__(self, *services, seed: int = 0, options=None) -> None:
         self.clock = Clock()
         compat.now_ns = lambda: self.clock.now
-        self.segment = Segment(self.clock, seed=seed)
+        self.segment = FaultySegment(self.clock, seed=seed)
         arguments = {} if options is None else {"options": options}
         self.model = W5500(self.clock, self.segment.attach("board"), seed=seed, **arguments)
         self.clock.advance(10 * NS_PER_MS)

@@ -1,0 +1,144 @@
+"""Who gets a hardware socket.
+
+In: the chip's sockets, services with their limits. Out: listeners; a connection closed to make room. While a service
+has room, it has a listener; the sockets nobody needs are listeners too, because the chip has no backlog: as many clients
+as there are listeners may connect at the same moment. For a service without a listener another one's spare
+listener is taken; if there is none, the connection idle longest of a service that has more than its reserve goes.
+"""
+
+from . import log
+from .compat import const
+from .service import Service
+from .transport import Transport
+from .w5500 import regs as R
+
+EVICT_TICKS = const(50)  # a connection without traffic for this long may be closed to make room
+LISTEN_TRIES = const(3)  # in a row that leave a socket closed: the chip takes no commands
+
+_TAKEN = (
+    R.LISTENING,
+    R.SYNRECV,
+    R.ESTABLISHED,
+    R.CLOSE_WAIT,
+)  # where LISTEN leads, and what may follow at once
+
+
+class Pool:
+    """The sockets `endpoints` of `net`.
+
+    Attributes:
+        services: in the order in which they get sockets. evicted: connections closed to make room. rearmed: listeners
+            found closed.
+    """
+
+    def __init__(self, net, endpoints):
+        self._net = net
+        self._endpoints = endpoints
+        self.services = []
+        self.evicted = 0
+        self.rearmed = 0
+
+    def arm(self):
+        """Turn free sockets into listeners: one for every service with room, two, then as many as there are sockets.
+
+        Who has less than its reserve comes first.
+        """
+        for pressing in (True, False):
+            for service in self.services:
+                if service.room and not service.armed and (service.open < service.reserve) == pressing:
+                    endpoint = self._free_endpoint() or self._spare_listener(2)
+                    if endpoint is None:
+                        self._evict(service)
+                    else:
+                        self._make_listener(service, endpoint)
+        for wanted in range(2, R.SOCKETS + 1):
+            for service in self.services:
+                if service.armed < wanted and service.room:
+                    endpoint = self._free_endpoint() or self._spare_listener(wanted + 1)
+                    if endpoint is None:
+                        return
+                    self._make_listener(service, endpoint)
+
+    def _make_listener(self, service, endpoint):
+        endpoint.owner = service
+        service.armed += 1
+        self._listen(service, endpoint)
+
+    def _listen(self, service, endpoint):
+        self._net.alert()
+        endpoint.waited = 0
+        endpoint.listen(service.port)
+        if endpoint.state() in _TAKEN:
+            endpoint.doubts = 0
+        else:
+            endpoint.doubts += 1  # the tick will find it closed
+            if endpoint.doubts > LISTEN_TRIES:
+                self._net.stuck(endpoint)
+
+    def rearm(self, service, endpoint):
+        """A listener was found not listening."""
+        self.rearmed += 1
+        self._listen(service, endpoint)
+
+    def _free_endpoint(self):
+        for endpoint in self._endpoints:
+            if endpoint.owner is None:
+                return endpoint
+        return None
+
+    def _spare_listener(self, least):
+        """A listener of the service that has most of them, `least` at least; it is not counted any more."""
+        best = None
+        for endpoint in self._endpoints:
+            owner = endpoint.owner
+            more = isinstance(owner, Service) and owner.armed >= (best.owner.armed + 1 if best else least)
+            if more and endpoint.state() == R.LISTENING:
+                best = endpoint
+        if best is not None:
+            best.owner.armed -= 1
+        return best
+
+    def _evict(self, service):
+        """Close a connection so that `service` gets a listener; its socket comes back by `closed`."""
+        victim = None
+        for endpoint in self._endpoints:
+            owner = endpoint.owner
+            if isinstance(owner, Transport):
+                if owner.is_closing():
+                    return  # a socket is coming back already
+                theirs = owner.service
+                may_go = theirs.open > theirs.reserve and not theirs.prefers(owner.peer[0])
+                if may_go and (victim is None or owner.idle_ticks > victim.idle_ticks):
+                    victim = owner
+        if victim is not None and (service.open < service.reserve or victim.idle_ticks >= EVICT_TICKS):
+            log.info("%s: idle connection closed, %s needs its socket", victim.service.name, service.name)
+            self.evicted += 1
+            victim.close()
+
+    def place_for(self, service, address):
+        """Whether one more from `address` may be: its oldest idle connection goes, if it has too many."""
+        if not service.per_peer:
+            return True
+        idlest = None
+        count = 0
+        for endpoint in self._endpoints:
+            owner = endpoint.owner
+            theirs = isinstance(owner, Transport) and owner.service is service and not owner.is_closing()
+            if theirs and owner.peer[0] == address:
+                count += 1
+                if idlest is None or owner.idle_ticks > idlest.idle_ticks:
+                    idlest = owner
+        if count < service.per_peer:
+            return True
+        if idlest.idle_ticks < EVICT_TICKS:
+            return False
+        idlest.close()
+        return True
+
+    def claim(self, owner):
+        """A socket for a connection to be made, or datagrams. Raises OSError if all are needed."""
+        endpoint = self._free_endpoint() or self._spare_listener(2)
+        if endpoint is None:
+            raise OSError(23, "ENFILE: no socket is free")
+        endpoint.owner = owner
+        return endpoint
