@@ -28,9 +28,9 @@ def diagnostics(settings):
     wanted = [name for name in ("echo", "discard", "chargen") if settings[name]["connections"]]
     if not wanted:
         return []
-    from hardwire.services.diagnostics import Chargen, Discard, Echo
+    from hardwire.services.diagnostics import OFFER
 
-    return [Service(name, {"echo": Echo, "discard": Discard, "chargen": Chargen}[name]) for name in wanted]
+    return [Service(name, OFFER[name][0], chunk=OFFER[name][1]) for name in wanted]
 
 
 async def main(board):

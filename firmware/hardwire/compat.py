@@ -1,7 +1,5 @@
 """The only place where interpreters differ: MicroPython on the board, CPython on the PC and in tests."""
 
-from os import urandom as entropy  # noqa: F401  for whoever needs it
-
 try:
     from sys import print_exception
     from time import sleep_ms, ticks_diff, ticks_ms
@@ -42,3 +40,8 @@ except ImportError:
 
     def print_exception(error, file):
         _print_exception(error, file=file)
+
+try:
+    from os import urandom as entropy
+except ImportError:  # an STM32 without a generator of random numbers
+    from .entropy import entropy  # noqa: F401  needs `const`, so it comes last

@@ -14,29 +14,16 @@ from .w5500 import regs as R
 from .w5500.chip import ChipError
 
 BUDGET_MS = const(5)  # of serving sockets before other tasks get a turn; one event more may be under way
-ROOM_POLL_MS = const(
-    2
-)  # look for room in a full transmit memory this often: acknowledgements do not interrupt
+# Look for room in a full transmit memory this often: acknowledgements do not interrupt.
+ROOM_POLL_MS = const(1)
 NO_INT_MS = const(2)  # ask the chip this often where INTn is not wired ...
-NO_INT_IDLE_MS = const(50)  # ... and when nothing happens: 20 frames a second
-ALERT_TICKS = const(
-    30
-)  # after the last event listeners are looked at in every tick, and then by Health alone
+NO_INT_IDLE_MS = const(60)  # ... and when nothing happens: with the health check 19 frames a second
+# After the last event listeners are looked at in every tick, and then by Health alone.
+ALERT_TICKS = const(30)
 HANDSHAKE_TICKS = const(20)  # a SYN not followed by ACK for this long: the listener is armed anew
 ARM_TICKS = const(10)  # between attempts to get a listener for a service that has none
 STOP_MS = const(20)  # for FIN to go out before the sockets are closed
 EPHEMERAL, EPHEMERAL_END = const(49152), const(65535)  # local ports of connections we make (RFC 6335)
-
-_TAKEN = (
-    R.LISTENING,
-    R.SYNRECV,
-    R.ESTABLISHED,
-    R.CLOSE_WAIT,
-)  # where LISTEN leads, and what may follow at once
-
-
-def _low():
-    return 0
 
 
 class _Nobody:
@@ -73,7 +60,8 @@ class Net:
         self.chip = chip
         self._attend = chip.bus.attend
         self._wired = intn is not None
-        self._intn = intn or _low
+        self._intn = intn or self._asked_lately
+        self._asked = ticks_ms()
         self._endpoints = [chip.endpoints[number] for number in sockets]
         self._by_bit = {endpoint.bit: endpoint for endpoint in chip.endpoints}
         self._mask = sum(self._by_bit)
@@ -172,6 +160,14 @@ class Net:
         if self._wired:
             return TICK_MS
         return NO_INT_MS if self._alert else NO_INT_IDLE_MS
+
+    def _asked_lately(self):
+        """Stands for INTn where it is not wired: true while the chip need not be asked."""
+        if not self._alert:
+            if ticks_diff(ticks_ms(), self._asked) < NO_INT_IDLE_MS:
+                return True
+            self._asked = ticks_ms()
+        return False
 
     def turn(self):
         """Everything that is due: housekeeping, then sockets. Returns whether there was work."""

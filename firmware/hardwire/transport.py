@@ -15,9 +15,8 @@ STALL_TICKS = const(100)  # half a message, and its end does not come: close, al
 SILENT_TICKS = const(600)  # connected and never said a word: close; the chip's keepalive wants data first
 SEND_STALL_TICKS = const(300)  # a peer that takes nothing for this long: close
 SETTLE_TICKS = const(2)  # after the last byte: is all that was sent gone, did the chip take every command?
-PIECE = const(
-    1024
-)  # half of the transmit memory: what does not fit waits for so much room, small pieces cost more
+# Half of the transmit memory: what does not fit waits for so much room, because small pieces cost more.
+PIECE = const(1024)
 WRITE_QUEUE = const(4096)  # a protocol that writes on after pause_writing is cut off here
 WINDOW_KEEP = const(2048 - 1460)  # bytes read but not yet released: the peer's window stays at least one MSS
 

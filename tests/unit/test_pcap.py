@@ -317,6 +317,12 @@ class Upper:
     def eof_received(self):
         pass
 
+    def pause_writing(self):
+        self.transport.pause_reading()
+
+    def resume_writing(self):
+        self.transport.resume_reading()
+
     def connection_lost(self, error):
         pass
 

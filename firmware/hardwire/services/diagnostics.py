@@ -4,6 +4,7 @@ In: bytes. Out: the same bytes, nothing, or a pattern without end. Each keeps to
 """
 
 from ..compat import const
+from ..w5500.chip import CHUNK
 
 BLOCK = const(1024)  # half of a socket's memory: one block is written while the other is on its way
 
@@ -86,3 +87,7 @@ class Chargen(Discard):
         transport = self._transport
         while not (self._full or transport.is_closing()):
             transport.write(self._block)
+
+
+# Name: protocol, and how much it is handed at once. Echo takes half a memory: one goes while the other comes.
+OFFER = {"echo": (Echo, BLOCK), "discard": (Discard, CHUNK), "chargen": (Chargen, CHUNK)}
