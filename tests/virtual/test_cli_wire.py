@@ -1,4 +1,4 @@
-"""`hardwire virtual link|fault|pcap|sockets|reset` on a running board, in processes of their own."""
+"""`hardwire virtual link|fault|pcap|dhcp|sockets|reset` on a running board, in processes of their own."""
 
 import time
 
@@ -94,6 +94,11 @@ def test_what_cannot_be(hardwire, board, arguments, code):
     assert hardwire("virtual", *arguments)[0] == code
 
 
+def test_dhcp_where_there_is_none(hardwire, board):
+    code, answer = hardwire("virtual", "dhcp", "--name", "app")
+    assert code == USAGE and "no DHCP server" in answer["error"]["message"]
+
+
 def test_dhcp(hardwire):
     code, started = hardwire(
         "virtual", "up", "--name", "leased", "--dhcp", "--forward", "127.0.0.1:0:502", "--detach"
@@ -102,5 +107,14 @@ def test_dhcp(hardwire):
     try:
         assert hardwire("virtual", "status", "leased")[1]["address"] == "192.168.77.100"
         assert hardwire("modbus", "read", "holding", "0", "--virtual=leased")[1]["values"] == [0]
+        ask = ("virtual", "dhcp", "--name", "leased")
+        shown = hardwire(*ask)[1]
+        assert (shown["lease"], shown["nak"], shown["silent"]) == (3600, False, False)
+        assert shown["sent"] == {"OFFER": 1, "ACK": 1} and 0 < shown["leases"][0]["left"] <= 3600
+        assert [lease["address"] for lease in shown["leases"]] == ["192.168.77.100"]
+        assert hardwire(*ask, "--lease", "20", "--nak")[1]["nak"] is True
+        shown = hardwire(*ask, "--silent", "--no-nak")[1]
+        assert (shown["lease"], shown["nak"], shown["silent"]) == (20, False, True)
+        assert hardwire(*ask, "--lease", "0")[0] == USAGE
     finally:
         hardwire("virtual", "down", "leased")

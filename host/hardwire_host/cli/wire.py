@@ -1,4 +1,4 @@
-"""`hardwire virtual link|fault|pcap|sockets|reset`: what one does to a board on the bench, done to a virtual one."""
+"""`hardwire virtual link|fault|pcap|dhcp|sockets|reset`: what one does to a real board and its network."""
 
 import os
 
@@ -8,6 +8,7 @@ from ..errors import NO_BOARD, USAGE, HardwireError
 from ..virtual.running import Running, running
 from .common import Output, command
 
+FOR_EVER_S = 0xFFFFFFFF  # as a DHCP message says it (RFC 2131, 3.3)
 SOCKET_COLUMNS = ("number", "protocol", "state", "port", "peer", "received", "sent")
 
 
@@ -104,6 +105,42 @@ def pcap(out: Output, action: str, file: str | None, name: str | None) -> None:
         out.result(answer, f"capturing to {answer['started']}")
     else:
         out.result(answer, *(f"{path} is complete" for path in answer["stopped"]))
+
+
+@command(
+    examples=[
+        "hardwire virtual dhcp",
+        "hardwire virtual dhcp --lease 20",
+        "hardwire virtual dhcp --nak",
+        "hardwire virtual dhcp --no-nak --silent",
+    ]
+)
+@click.option(
+    "--lease",
+    type=click.IntRange(1, FOR_EVER_S),
+    metavar="S",
+    help=f"Seconds of a lease; {FOR_EVER_S}: for ever.",
+)
+@click.option("--nak/--no-nak", default=None, help="Refuse every REQUEST.")
+@click.option("--silent/--no-silent", default=None, help="Answer nothing.")
+@_named
+def dhcp(out: Output, lease: int | None, nak: bool | None, silent: bool | None, name: str | None) -> None:
+    """Set how the segment's DHCP server behaves; without options show it, its leases and the messages it has seen.
+
+    A board that has a lease comes to know of it when it renews: after half of that lease, or at once after
+    `hardwire virtual link down` and `up`.
+    """
+    from rich.table import Table as Sheet
+
+    answer = _board(out, name).ask("dhcp", lease=lease, nak=nak, silent=silent)
+    sheet = Sheet("address", "mac", "left", box=None, pad_edge=False)
+    for found in answer["leases"]:
+        left = "for ever" if found["left"] is None else f"{found['left']:.0f} s"
+        sheet.add_row(found["address"], found["mac"], left)
+    behaviour = "silent" if answer["silent"] else "refuses" if answer["nak"] else "answers"
+    lines = [f"{behaviour}, leases of {answer['lease']} s"]
+    lines += [f"{way} {kind} {count}" for way in ("received", "sent") for kind, count in answer[way].items()]
+    out.result(answer, *lines, *([sheet] if answer["leases"] else []))
 
 
 @command(examples=["hardwire virtual sockets", "hardwire virtual sockets --json"])

@@ -86,6 +86,21 @@ async def _pcap(session: Session, path: str | None) -> dict:
     return {"started": path}
 
 
+async def _dhcp(
+    session: Session, lease: int | None = None, nak: bool | None = None, silent: bool | None = None
+) -> dict:
+    server = session.dhcp
+    if server is None:
+        raise HardwireError(USAGE, "there is no DHCP server on the segment", "hardwire virtual up --dhcp")
+    if lease is not None:
+        server.lease_s = lease
+    if nak is not None:
+        server.refuse = nak
+    if silent is not None:
+        server.silent = silent
+    return server.status()
+
+
 async def _reset(session: Session, power: bool = False) -> dict:
     await (session.board.power_cycle() if power else session.board.hard_reset())
     return {"resets": session.board.status()["resets"]}
@@ -97,6 +112,7 @@ REQUESTS: dict[str, Callable[..., Awaitable[dict]]] = {
     "link": _link,
     "fault": _fault,
     "pcap": _pcap,
+    "dhcp": _dhcp,
     "reset": _reset,
 }
 

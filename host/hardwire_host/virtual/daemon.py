@@ -247,7 +247,15 @@ async def _start(
         undo.callback(lambda: _save(Path(spec.flash), boards[0].filesystem()))
     addresses = [plan.address for plan in plans]
     network = plans[0].settings["network"]
-    pc = PcSide(lab.segment, network, addresses, undo, tap=spec.tap, dhcp=spec.dhcp)
+
+    def names() -> dict[str, bytes]:
+        """What boards are called here, and what their settings call them."""
+        known = {}
+        for plan, board, claimed in zip(plans, boards, claims, strict=True):
+            known |= {claimed.name: board.chip.ip, plan.settings["name"]: board.chip.ip}
+        return known
+
+    pc = PcSide(lab.segment, network, addresses, names, undo, tap=spec.tap, dhcp=spec.dhcp)
     stop = asyncio.Event()
     sessions = []
     for plan, board, name in zip(plans, boards, claims, strict=True):

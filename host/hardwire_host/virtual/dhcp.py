@@ -41,6 +41,7 @@ _ETHERNET = 1
 _MAC_SIZE = 6
 _BROADCAST_FLAG = 0x8000
 _SIZE_MIN = 300  # of a message: BOOTP's, which some clients insist on
+_OPTION_MAX = 255  # bytes of an option that is not in parts; a client's name goes back to it in one
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +62,17 @@ class Message:
 
 
 def parse(data: bytes) -> Message | None:
-    """A client's message; None if it is malformed, BOOTP, relayed or not from Ethernet."""
+    """A client's message; None if it is malformed, BOOTP, relayed or not from Ethernet.
+
+    Options are not looked for in `sname` and `file`: no client has so many.
+    """
     if len(data) < _HEAD.size:
         return None
     op, hardware, size, _, xid, _, flags, ciaddr, _, _, giaddr, chaddr, magic = _HEAD.unpack_from(data)
     if (op, hardware, size, giaddr, magic) != (_BOOTREQUEST, _ETHERNET, _MAC_SIZE, IP_ANY, _MAGIC):
         return None
     options = _parse_options(data[_HEAD.size :])
-    if options is None or len(options.get(_TYPE, b"")) != 1:
+    if options is None or len(options.get(_TYPE, b"")) != 1 or len(options.get(_CLIENT, b"")) > _OPTION_MAX:
         return None
     for option in (_REQUESTED_ADDRESS, _SERVER, _LEASE_TIME):
         if len(options.get(option, bytes(4))) != 4:
@@ -132,7 +136,7 @@ class DhcpServer:
     Args:
         stack: the host it runs on; its address is the server's identifier.
         first: lowest address to give, 4 bytes. size: how many.
-        lease_s: seconds of a lease; T1 is half of it, T2 seven eighths.
+        lease_s: seconds of a lease, 1 to INFINITE_S; T1 is half of it, T2 seven eighths.
         router: default gateway to tell, None for the stack's own gateway. dns: servers to tell.
 
     Attributes, changeable at any time:
@@ -172,6 +176,26 @@ class DhcpServer:
     def leases(self) -> list[Lease]:
         """What is bound now."""
         return [lease for lease in self._leases.values() if lease.bound and self._valid(lease)]
+
+    def status(self) -> dict:
+        """How it is, in what JSON can hold. Times in s; `left` is None for a lease that does not end."""
+        now = self._stack.clock.now
+        leases = [
+            {
+                "address": ".".join(map(str, lease.ip)),
+                "mac": lease.mac.hex(":"),
+                "left": None if lease.expires is None else (lease.expires - now) / NS_PER_S,
+            }
+            for lease in self.leases()
+        ]
+        return {
+            "lease": self.lease_s,
+            "nak": self.refuse,
+            "silent": self.silent,
+            "leases": leases,
+            "received": dict(self.received),
+            "sent": dict(self.sent),
+        }
 
     # Addresses
 
@@ -223,16 +247,22 @@ class DhcpServer:
         elif message.kind == REQUEST:
             self._request(message, server)
         elif message.kind == INFORM:
-            self._answer(message, ACK, IP_ANY, 0)
+            if message.ciaddr != IP_ANY:  # else there is nowhere to answer to
+                self._answer(message, ACK, IP_ANY, 0)
         elif message.kind == DECLINE:
             ip = message.options.get(_REQUESTED_ADDRESS, IP_ANY)
-            if self._ours(ip):
+            if self._give_up(message, ip):
                 self._declined[ip] = self._stack.clock.now + DECLINED_S * NS_PER_S
-            self._leases.pop(message.client, None)
         elif message.kind == RELEASE:
-            lease = self._leases.get(message.client)
-            if lease is not None and lease.ip == message.ciaddr:
-                del self._leases[message.client]
+            self._give_up(message, message.ciaddr)
+
+    def _give_up(self, message: Message, ip: bytes) -> bool:
+        """End the lease of a client that names it; nobody ends another's."""
+        lease = self._leases.get(message.client)
+        if lease is None or lease.ip != ip:
+            return False
+        del self._leases[message.client]
+        return True
 
     def _drop_offer(self, message: Message) -> None:
         lease = self._leases.get(message.client)
@@ -252,6 +282,8 @@ class DhcpServer:
         """The three kinds of REQUEST (4.3.2): after an offer, after a restart, to renew."""
         asked = message.options.get(_REQUESTED_ADDRESS)
         ip = message.ciaddr if asked is None else asked
+        if ip == IP_ANY:
+            return  # of no kind
         lease = self._leases.get(message.client)
         known = lease is not None and self._valid(lease)
         if server is None and asked is not None and not known and self._near(ip):
@@ -281,8 +313,8 @@ class DhcpServer:
             if seconds:
                 options.append((_LEASE_TIME, seconds.to_bytes(4, "big")))
                 if seconds != INFINITE_S:
-                    options.append((_T1, (seconds // 2).to_bytes(4, "big")))
-                    options.append((_T2, (seconds * 7 // 8).to_bytes(4, "big")))
+                    options.append((_T1, max(1, seconds // 2).to_bytes(4, "big")))
+                    options.append((_T2, max(1, seconds * 7 // 8).to_bytes(4, "big")))
             options.append((_SUBNET_MASK, stack.netmask))
             router = stack.gateway if self._router is None else self._router
             if router != IP_ANY:

@@ -1,4 +1,4 @@
-"""The PC's side of a segment: a host for the forwarded ports, the kernel's TAP interface, a DHCP server.
+"""The PC's side of a segment: a host for the forwarded ports, the kernel's TAP interface, DHCP and name servers.
 
 In: the network's settings, what is wanted of it. Out: PC addresses that lead to boards. Never: an address on the
 segment that two hosts have.
@@ -12,6 +12,7 @@ from hardwire.config import ip_bytes
 
 from ..errors import BUSY, USAGE, HardwireError
 from .dhcp import DhcpServer
+from .dns import DnsServer
 from .ether import Segment
 from .forward import Forwarder
 from .tcpip import Stack
@@ -53,7 +54,8 @@ class PcSide:
     """A host named "pc" at the gateway's address; with a TAP interface, which takes that one, at the highest free one.
 
     Args:
-        network: the section of the settings. boards: addresses of the boards.
+        network: the section of the settings. boards: addresses of the boards. names: of boards, for
+            DNS; asked each time.
         tap: name of the TAP interface to make, None for none. dhcp: whether to serve DHCP.
         undo: takes what must be undone at the end.
 
@@ -69,6 +71,7 @@ class PcSide:
         segment: Segment,
         network: dict,
         boards: list[bytes],
+        names: Callable[[], dict[str, bytes]],
         undo: AsyncExitStack,
         *,
         tap: str | None = None,
@@ -85,8 +88,9 @@ class PcSide:
         stack = Stack(segment.clock, port, mac=MAC, ip=ip, netmask=netmask, gateway=gateway, seed=0)
         self.dhcp: DhcpServer | None = None
         if dhcp:
-            self.dhcp = DhcpServer(stack, **_pool(gateway, netmask), dns=(gateway,))
+            self.dhcp = DhcpServer(stack, **_pool(gateway, netmask), dns=(ip,))
             undo.callback(self.dhcp.close)
+        undo.callback(DnsServer(stack, lambda: names() | {"pc": ip}).close)
         self._forwarder = Forwarder(stack)
         undo.push_async_callback(self._forwarder.close)
 
