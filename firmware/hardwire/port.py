@@ -1,8 +1,8 @@
 """What differs between MicroPython's ports, MCUs and boards: pins, clocks, SPI, interrupts, watchdog, identity.
 
 In: the constants of a board file (hardwire/boards/). Out: a bus to the chip and pins, the same for every board.
-Written for MicroPython 1.22 to 1.27, ports rp2 and stm32; beside this file only w5500/bus_pio.py, lib/ and entropy.py
-know `machine`.
+Checked against MicroPython 1.25, ports rp2 and stm32. Others that know `machine` use what is the same everywhere
+(idle.py), or serve one kind of board (w5500/bus_pio.py, entropy.py, mac_eeprom.py, lib/).
 """
 
 import sys

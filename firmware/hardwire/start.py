@@ -17,9 +17,9 @@ def _settings():
 def _board(settings):
     try:
         return Board(settings)
-    except ImportError:
+    except (ImportError, ValueError) as error:  # there is no such file, or it is for another MCU
         board = config.defaults()["board"]
-        log.error("no board file %s; using %s", settings["board"], board)
+        log.error("board %s: %s; using %s", settings["board"], error, board)
         settings["board"] = board
         return Board(settings)
 

@@ -6,6 +6,7 @@ environment. Never talks to a board. Compiled files are kept in a cache under a 
 them.
 """
 
+import ast
 import functools
 import hashlib
 import importlib
@@ -26,7 +27,7 @@ import platformdirs
 import hardwire
 from hardwire import config as settings
 
-from .errors import FAILED, USAGE, HardwireError
+from .errors import FAILED, USAGE, WRONG_BOARD, HardwireError
 
 SLOTS = ("a", "b")
 MANIFEST = "manifest.json"  # of a tree; written last, so a tree that has one is complete
@@ -84,6 +85,17 @@ def board_constants(name: str) -> ModuleType:
     if name not in boards():
         raise HardwireError(USAGE, f"no board is called {name}", f"boards: {', '.join(boards())}")
     return importlib.import_module(f"hardwire.boards.{name}")
+
+
+def check_room(board: str) -> None:
+    """Raises HardwireError (WRONG_BOARD) if the filesystem of `board` cannot hold the firmware: STM32, 64 to 112 KB."""
+    constants = board_constants(board)
+    if not constants.FLASH_FS_BLOCKS:
+        raise HardwireError(
+            WRONG_BOARD,
+            f"{board} has no room for the firmware's files, its image must bring them",
+            f"flash a MicroPython made with BOARD={constants.IMAGE} and FROZEN_MANIFEST=firmware/manifest.py",
+        )
 
 
 def check_settings(text: str) -> None:
@@ -162,6 +174,7 @@ def pack(board: str, content: dict[str, bytes], size: int | None = None) -> byte
 
     `size`: bytes that the MicroPython image keeps for it (uf2.describe); None: as our own image does.
     """
+    check_room(board)
     from littlefs import LittleFS, LittleFSError, UserContext  # only the virtual board needs it
 
     constants = board_constants(board)
@@ -226,16 +239,26 @@ def _boards_folder() -> Path:
 
 
 def _sources(board: str, app: Path | None) -> dict[str, Path]:
-    """Source files by path inside a tree. Libraries lie at its top: each folder on sys.path slows imports."""
+    """Source files by path inside a tree. Libraries lie at its top: each folder on sys.path slows imports.
+
+    MicroPython needs no __init__.py to make a folder a package, and each costs 5 ms of boot: those that hold nothing
+    but a docstring stay here.
+    """
     found = _library_sources()
     package = Path(hardwire.__file__).parent
     for path in package.rglob("*.py"):
         name = path.relative_to(package).as_posix()
+        if path.name == "__init__.py" and not _has_code(path):
+            continue
         if not name.startswith("boards/"):  # where an installed package has them all
             found[f"hardwire/{name}"] = path
-    for name in ("__init__", board):
-        found[f"hardwire/boards/{name}.py"] = _boards_folder() / f"{name}.py"
+    found[f"hardwire/boards/{board}.py"] = _boards_folder() / f"{board}.py"
     return found | _app(app or firmware_folder() / "app.py")
+
+
+def _has_code(path: Path) -> bool:
+    body = ast.parse(path.read_bytes()).body
+    return not all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
 
 
 def _library_sources() -> dict[str, Path]:

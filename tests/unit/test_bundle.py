@@ -10,7 +10,15 @@ import pytest
 
 import hardwire
 from hardwire_host import bundle as bundles
-from hardwire_host.bundle import build, build_filesystem, compile_source, digest, settings_text
+from hardwire_host.bundle import (
+    blank_filesystem,
+    build,
+    build_filesystem,
+    check_room,
+    compile_source,
+    digest,
+    settings_text,
+)
 from hardwire_host.errors import FAILED, USAGE, HardwireError
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +37,10 @@ def bundle():
 def test_everything_the_firmware_has_is_in_it(bundle):
     wanted = {"app"} | {f"hardwire/{name}" for name in modules(ROOT / "firmware/hardwire")}
     wanted |= set(modules(ROOT / "firmware/lib"))
-    wanted |= {"hardwire/boards/__init__", f"hardwire/boards/{BOARD}"}
+    wanted -= {
+        f"hardwire/{package}/__init__" for package in ("services", "w5500", "wire")
+    }  # there is nothing in them
+    wanted.add(f"hardwire/boards/{BOARD}")
     wanted |= {name.removesuffix(".py") for name in bundles.LIBRARIES}
     assert set(bundle.files) == {f"{name}.mpy" for name in wanted}
     assert set(bundle.root) == {"boot.py", "main.py"}
@@ -257,3 +268,14 @@ def test_package_lists_every_file():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pins = {pin.split("==")[1] for pin in project["optional-dependencies"]["board"]}
     assert {url.split("/")[5] for url in remote.values()} == pins, "the versions pinned in pyproject.toml"
+
+
+@pytest.mark.parametrize(
+    "board", [name for name in bundles.boards() if not bundles.board_constants(name).FLASH_FS_BLOCKS]
+)
+def test_a_board_without_room_is_refused(board):
+    image = bundles.board_constants(board).IMAGE
+    for call in (check_room, blank_filesystem, build_filesystem):
+        with pytest.raises(HardwireError, match=f"{board} has no room") as caught:
+            call(board)
+        assert f"BOARD={image} " in caught.value.hint

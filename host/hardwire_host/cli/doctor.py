@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from re import match
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import click
@@ -48,9 +49,8 @@ print(repr((os.uname().machine, os.uname().release, getattr(sys.implementation, 
 # Reads of common registers, slow enough for any wiring. Byte 2 of the header, 0, is: common block, read.
 CHIP_PROBE = """
 from machine import SPI, Pin
-cs = Pin({p.CS}, Pin.OUT, value=1)
-Pin({p.RST}, Pin.OUT, value=1)
-spi = SPI({p.SPI_ID}, 1000000, sck=Pin({p.SCK}), mosi=Pin({p.MOSI}), miso=Pin({p.MISO}))
+cs = Pin({p.CS!r}, Pin.OUT, value=1)
+{setup}
 def read(address, count):
  data = bytearray(3 + count)
  data[1] = address
@@ -283,11 +283,25 @@ def _board_lines(checkup: Checkup, transport: "SerialTransport", mpy: int | None
     return settings
 
 
+def _probe(pins: ModuleType) -> str:
+    """CHIP_PROBE for a board."""
+    setup = [] if pins.RST is None else [f"Pin({pins.RST!r}, Pin.OUT, value=1)"]
+    if pins.MCU.startswith("rp2"):
+        wires = f"sck=Pin({pins.SCK}), mosi=Pin({pins.MOSI}), miso=Pin({pins.MISO})"
+        if pins.SPI_ID is None:  # no hardware SPI reaches the pins: slowly, without one
+            setup += ["from machine import SoftSPI", f"spi = SoftSPI(100000, {wires})"]
+        else:
+            setup.append(f"spi = SPI({pins.SPI_ID}, 1000000, {wires})")
+    else:  # stm32 takes no pins
+        setup.append(f"spi = SPI({pins.SPI_ID}, 1000000)")
+    return CHIP_PROBE.format(p=pins, r=regs, setup="\n".join(setup))
+
+
 def _chip_lines(checkup: Checkup, transport: "SerialTransport", settings: dict, told: bool) -> None:
     """The chip itself; `told`: link and address are known already."""
     from ..bundle import board_constants
 
-    code = CHIP_PROBE.format(p=board_constants(settings["board"]), r=regs)
+    code = _probe(board_constants(settings["board"]))
     chip_version, phy, address = ast.literal_eval(transport.exec(code).decode())
     _chip_line(checkup, chip_version[0])
     if chip_version[0] == regs.VERSION and not told:

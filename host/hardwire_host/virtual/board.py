@@ -59,6 +59,8 @@ class VirtualBoard:
         self.pins = board_constants(board)
         if self.pins.MCU != MCU:
             raise HardwireError(USAGE, f"{board} cannot be emulated: its MCU is not an {MCU.upper()}")
+        if self.pins.SPI_ID is None:
+            raise HardwireError(USAGE, f"{board} cannot be emulated: its W5500 is on PIO")
         self._image = uf2.describe(image)
         self._emulator = Emulator(uf2.flash(image), seed)
         if filesystem is not None:
@@ -91,10 +93,12 @@ class VirtualBoard:
         pins, emulator, chip = self.pins, self._emulator, self.chip
         emulator.spi[pins.SPI_ID].exchange = chip.shift
         emulator.watch(pins.CS, lambda level: chip.select(level is False))
-        emulator.watch(pins.RST, lambda level: chip.reset_pin(level is False))  # a resistor holds it high
         emulator.watch(pins.LED, self._set_led)
-        emulator.drive(pins.INT, chip.intn)
-        chip.on_intn = lambda level: emulator.drive(pins.INT, level)
+        if pins.RST is not None:
+            emulator.watch(pins.RST, lambda level: chip.reset_pin(level is False))  # a resistor holds it high
+        if pins.INT is not None:
+            emulator.drive(pins.INT, chip.intn)
+            chip.on_intn = lambda level: emulator.drive(pins.INT, level)
         emulator.on_reset = self._release_pins
 
     def _release_pins(self) -> None:
