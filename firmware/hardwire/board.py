@@ -57,7 +57,11 @@ class Board:
         bring_up(self.port.spi, self.port.cs, self.pins.SPI_HZ, self.mac, *addresses)
         self.net.start()
         self.lan = Lan(self.net, self.settings, self.mac)
-        log.info("W5500 found, MAC %s; started by %s", ":".join("%02x" % byte for byte in self.mac), CAUSES[self.reset_cause])
+        log.info(
+            "W5500 found, MAC %s; started by %s",
+            ":".join("%02x" % byte for byte in self.mac),
+            CAUSES[self.reset_cause],
+        )
 
     def serve(self, service):
         """Offer `service` (net.Service) with the port and limits of the settings where they name it."""

@@ -41,6 +41,7 @@ except ImportError:
     def print_exception(error, file):
         _print_exception(error, file=file)
 
+
 try:
     from os import urandom as entropy
 except ImportError:  # an STM32 without a generator of random numbers

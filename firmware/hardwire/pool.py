@@ -1,9 +1,11 @@
 """Who gets a hardware socket.
 
-In: the chip's sockets, services with their limits. Out: listeners; a connection closed to make room. While a service
-has room, it has a listener; the sockets nobody needs are listeners too, because the chip has no backlog: as many clients
-as there are listeners may connect at the same moment. For a service without a listener another one's spare
-listener is taken; if there is none, the connection idle longest of a service that has more than its reserve goes.
+In: the chip's sockets, services with their limits. Out: listeners; a connection closed to make room.
+
+While a service has room, it has a listener; the sockets nobody needs are listeners too, because the chip has no
+backlog: as many clients as there are listeners may connect at the same moment. For a service without a listener
+another one's spare listener is taken; if there is none, the connection idle longest of a service that has more than its
+reserve goes.
 """
 
 from . import log

@@ -15,7 +15,8 @@ _RESET_LOW_MS = 1  # RSTn low >= 500 us (datasheet 5.5.1)
 _START_MS = 2  # PLL lock >= 1 ms after RSTn
 _VERSION_WAIT_MS = 200  # some chips answer 0 for a while after reset
 _MEMORY_MAX = const(0x4000)
-_SNAPSHOT_TRIES = const(4)  # a snapshot is torn only while a segment arrives; four in a row means a broken bus
+# A snapshot is torn only while a segment arrives; four in a row mean a broken bus.
+_SNAPSHOT_TRIES = const(4)
 
 _OPEN_TCP = bytes((R.P_TCP | R.MR_ND, R.OPEN))  # written as one burst: Sn_MR, then Sn_CR
 _LISTEN = bytes((R.LISTEN,))

@@ -24,9 +24,8 @@ _SERVER = const(4)  # mode
 _ALARM = const(3)  # leap indicator: not synchronised
 _LEAST_STRATUM = const(1)
 _MOST_STRATUM = const(15)
-_MOST_DISTANCE = const(
-    16 << 16
-)  # seconds << 16; RFC 5905, MAXDISP. Windows alone in a plant tells up to 10 s
+# Seconds << 16; RFC 5905, MAXDISP. Windows alone in a plant tells up to 10 s.
+_MOST_DISTANCE = const(16 << 16)
 _UNIX = const(2208988800)  # 1970 in seconds since 1900
 _ERA = const(1 << 32)  # the seconds run over in 2036; a small number is of the time after that (RFC 4330, 3)
 
