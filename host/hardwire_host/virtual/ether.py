@@ -16,7 +16,7 @@ MIN_FRAME = 60  # without FCS (IEEE 802.3, 3.2.8): shorter ones are padded
 PREAMBLE = 8  # bytes, with the start delimiter
 FCS = 4
 GAP = 12  # bytes of wire time between frames
-RATE_MAX = 100_000_000  # bit/s of 100BASE-TX
+RATE_MIN, RATE_MAX = 10_000_000, 100_000_000  # bit/s of 10BASE-T and 100BASE-TX
 # No frame arrives sooner after it was sent.
 WIRE_NS_MIN = (PREAMBLE + MIN_FRAME + FCS) * 8 * NS_PER_S // RATE_MAX
 
