@@ -193,37 +193,46 @@ SCHEMA = {
 }
 
 
-def _merge(schema, given, path):
+def _fail(text):
+    raise ConfigError(text)
+
+
+def _merge(schema, given, path, refuse=_fail):
+    """`refuse` is called with what is wrong; if it returns, the default counts."""
     if not isinstance(given, dict):
-        raise ConfigError("%s: expected an object in braces" % (path.rstrip(".") or "configuration"))
+        refuse("%s: expected an object in braces" % (path.rstrip(".") or "configuration"))
+        given = {}
     for key in given:
         if key not in schema:
-            raise ConfigError("%s%s: unknown key (known: %s)" % (path, key, ", ".join(sorted(schema))))
+            refuse("%s%s: unknown key (known: %s)" % (path, key, ", ".join(sorted(schema))))
     result = {}
     for key, rule in schema.items():
         if isinstance(rule, dict):
-            result[key] = _merge(rule, given.get(key, {}), path + key + ".")
-        elif key in given:
+            result[key] = _merge(rule, given.get(key, {}), path + key + ".", refuse)
+            continue
+        result[key] = rule[0]
+        if key in given:
             try:
                 result[key] = rule[1](given[key])
             except ConfigError as error:
-                raise ConfigError("%s%s: %s" % (path, key, error))
-        else:
-            result[key] = rule[0]
+                refuse("%s%s: %s" % (path, key, error))
     return result
 
 
 def parse(text):
     """JSON text -> settings with every key present. Raises ConfigError with the key's path."""
+    settings = _merge(SCHEMA, _given(text), "")
+    _check_ports(settings["services"])
+    return settings
+
+
+def _given(text):
     if len(text) > MAX_BYTES:
         raise ConfigError("configuration is longer than %d bytes" % MAX_BYTES)
     try:
-        given = json.loads(text)
-    except ValueError:
+        return json.loads(text)
+    except (ValueError, RuntimeError):  # RuntimeError: thousands of brackets
         raise ConfigError("not valid JSON")
-    settings = _merge(SCHEMA, given, "")
-    _check_ports(settings["services"])
-    return settings
 
 
 def _check_ports(services):
@@ -240,16 +249,45 @@ def defaults():
     return _merge(SCHEMA, {}, "")
 
 
-def load(path=PATH):
-    """Settings in the file at `path`; defaults if there is none. Raises ConfigError."""
+def _read(path):
     try:
         with open(path) as file:
-            text = file.read(MAX_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
     except OSError:
-        return defaults()
+        return "{}"
     except UnicodeError:
         raise ConfigError("not valid UTF-8")
-    return parse(text)
+
+
+def load(path=PATH):
+    """Settings in the file at `path`; defaults if there is none. Raises ConfigError."""
+    return parse(_read(path))
+
+
+def usable(text):
+    """JSON text -> (settings, problem): what a board can work with. A value that is wrong costs its key alone.
+
+    `problem`: the first thing that is wrong, None if nothing is.
+    """
+    problems = []
+    try:
+        settings = _merge(SCHEMA, _given(text), "", problems.append)
+    except ConfigError as error:
+        return defaults(), str(error)
+    try:
+        _check_ports(settings["services"])
+    except ConfigError as error:
+        problems.append(str(error))
+        settings["services"] = defaults()["services"]
+    return settings, problems[0] if problems else None
+
+
+def in_use(path=PATH):
+    """`usable` of the file at `path`."""
+    try:
+        return usable(_read(path))
+    except ConfigError as error:
+        return defaults(), str(error)
 
 
 def save(settings, path=PATH):

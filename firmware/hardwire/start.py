@@ -7,11 +7,10 @@ from .board import Board
 
 
 def _settings():
-    try:
-        return config.load()
-    except config.ConfigError as error:
-        log.error("%s: %s; using defaults", config.PATH, error)
-        return config.defaults()
+    settings, problem = config.in_use()
+    if problem:
+        log.error("%s: %s; using the default there", config.PATH, problem)
+    return settings
 
 
 def _board(settings):

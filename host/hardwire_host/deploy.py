@@ -10,10 +10,7 @@ not what a manifest claims, except for files copied from the running tree: those
 """
 
 import json
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +22,7 @@ from . import deploy_link as link
 from .bundle import ARCHES, CONFIG_FILE, MANIFEST, SLOT_FILE, SLOTS, Bundle, digest
 from .deploy_link import Identity, State
 from .errors import FAILED, INTERRUPTED, WRONG_BOARD, HardwireError
-from .target import Target, session
+from .target import Target, session, uninterrupted
 
 if TYPE_CHECKING:
     from mpremote.transport_serial import SerialTransport
@@ -233,12 +230,14 @@ def deploy(
         bundles.check_settings(config_text)
     chosen = board or _board_in(config_text)
     guess = chosen or (target.board.board if target.board else DEFAULT_BOARD)
+    bundles.check_room(guess)
     bundle = bundles.build(guess, app)
     outcome = None
     try:
         with session(target, soft_reset=True, restart=True, timeout=link.ANSWER_S) as transport:
             identity = link.identify(transport)
             named = chosen or _board_in(identity.config_text) or guess
+            bundles.check_room(named)
             if named != guess:
                 bundle = bundles.build(named, app)
             check_board(identity, named)
@@ -272,7 +271,7 @@ def update(
     if not dry_run and not plan.up_to_date:
         _fill(transport, plan, bundle, progress)
         _stage(transport, plan, state, bundle)
-        with _uninterrupted():
+        with uninterrupted():
             link.commit(transport, ["/" + path for path in plan.switch])
     return Outcome(plan, state, bundle, text, warning)
 
@@ -323,16 +322,3 @@ def _stage(transport: "SerialTransport", plan: Plan, state: State, bundle: Bundl
         if name in plan.switch and present and not present.startswith(OURS):
             files[f"/{name}.old"] = present.encode()
     link.put(transport, files, lambda path: None)
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits: what follows takes a moment, and its outcome must be known."""
-    if threading.current_thread() is not threading.main_thread():  # signals go to the main thread anyway
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

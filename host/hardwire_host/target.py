@@ -11,6 +11,8 @@ import errno
 import logging
 import os
 import re
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -49,6 +51,10 @@ GONE = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.EBADF)  # what a pulled plug
 ANSWER_S = 10.0  # longest silence of a board that is well: an interrupted app closes its sockets first
 FIRST_S = 3.0  # for the first attempt to interrupt it
 POLL_S = 0.2  # mpremote looks at its deadlines between two reads
+QUIET_S = (
+    0.1  # of silence: what the board had said to nobody has arrived; it takes 40 ms from the emulated one
+)
+STALE_S = 1.0  # for that; an app that goes on printing does not end it
 PROMPT_S = 2.0  # a free REPL answers Enter at once; the emulated one may be slowed by the PC
 
 
@@ -235,6 +241,19 @@ def _holders(device: str) -> list[int]:
     return sorted(found - {os.getpid()})
 
 
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C does nothing: what happens here takes a moment, and its outcome must be known."""
+    if threading.current_thread() is not threading.main_thread():  # signals go to the main thread anyway
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _open_error(target: Target) -> HardwireError:
     """Why the port could not be opened; mpremote keeps that to itself, so it is tried once more."""
     import serial
@@ -279,6 +298,11 @@ def _open(target: Target, timeout: float) -> "SerialTransport":
 def _enter(transport: "SerialTransport", target: Target, soft_reset: bool, timeout: float) -> None:
     from mpremote.transport import TransportError
 
+    # The end of an earlier session would be taken for an answer to this one.
+    transport.serial.timeout = QUIET_S
+    deadline = time.monotonic() + STALE_S
+    while transport.serial.read(4096) and time.monotonic() < deadline:
+        pass
     transport.serial.timeout = POLL_S
     for limit in (min(FIRST_S, timeout), timeout):  # a board left inside raw-paste swallows the first attempt
         try:
@@ -297,14 +321,15 @@ def _enter(transport: "SerialTransport", target: Target, soft_reset: bool, timeo
 
 def _leave(transport: "SerialTransport", *, running_code: bool, restart: bool) -> None:
     """Stop what runs, leave the raw REPL, close. Must work for any state of the board and of the line."""
-    with contextlib.suppress(OSError):
-        if running_code:
-            transport.serial.write(b"\r\x03\x03")
-        transport.exit_raw_repl()
-        if restart:
-            transport.serial.write(b"\x04")
-    with contextlib.suppress(OSError):
-        transport.close()
+    with uninterrupted():  # an impatient second Ctrl-C must not leave the board without its app
+        with contextlib.suppress(OSError):
+            if running_code:
+                transport.serial.write(b"\r\x03\x03")
+            transport.exit_raw_repl()
+            if restart:
+                transport.serial.write(b"\x04")
+        with contextlib.suppress(OSError):
+            transport.close()
 
 
 @contextlib.contextmanager

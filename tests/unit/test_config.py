@@ -97,3 +97,24 @@ def test_a_bad_value_leaves_the_old_file(tmp_path):
     with pytest.raises(config.ConfigError):
         config.save({"name": 5}, path)
     assert config.load(path) == config.defaults()
+
+
+def test_a_board_works_with_what_is_right(tmp_path):
+    """One bad value does not cost the address: nobody would find the board again."""
+    path = tmp_path / "config.json"
+    path.write_text(
+        '{"network": {"address": "10.0.0.7", "mac": "no"}, "services": {"modbus": {"port": 0}}, "x": 1}'
+    )
+    settings, problem = config.in_use(str(path))
+    assert settings["network"]["address"] == "10.0.0.7"
+    assert settings["network"]["mac"] is None and settings["services"]["modbus"]["port"] == 502
+    assert problem == f"x: unknown key (known: {', '.join(sorted(config.SCHEMA))})"
+    path.write_text(
+        '{"network": {"address": "10.0.0.7"}, "services": {"modbus": {"port": 7}, "echo": {"connections": 1}}}'
+    )
+    settings, problem = config.in_use(str(path))
+    assert settings["network"]["address"] == "10.0.0.7" and "is the port of" in problem
+    assert settings["services"] == config.defaults()["services"]
+    path.write_text("[" * 3000)
+    assert config.in_use(str(path)) == (config.defaults(), "not valid JSON")
+    assert config.in_use(str(tmp_path / "none")) == (config.defaults(), None)

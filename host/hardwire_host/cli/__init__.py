@@ -18,6 +18,15 @@ from .common import Command, Group, Output, os_error, usage_error
 COMMANDS = (
     ("doctor", "doctor", "doctor", "Check PC, board, chip, link and services."),
     ("deploy", "deploy", "deploy", "Put the firmware on a board: stage, verify, switch, restart."),
+    ("config show", "config", "show", "Show the settings of a board."),
+    ("config get", "config", "get", "Print one setting."),
+    ("config set", "config", "set_", "Change settings."),
+    ("config unset", "config", "unset", "Go back to defaults."),
+    ("config edit", "config", "edit", "Change settings in an editor."),
+    ("config push", "config", "push", "Replace a board's settings by those in a file."),
+    ("config pull", "config", "pull", "Copy a board's settings to a file."),
+    ("config diff", "config", "diff", "Compare a board's settings with a file."),
+    ("boards", "boards", "boards", "Find the boards on the network; give one another address."),
     ("modbus read", "modbus", "read", "Read coils, discrete inputs, holding or input registers."),
     ("modbus write", "modbus", "write", "Write coils or holding registers."),
     ("modbus identify", "modbus", "identify", "Ask a Modbus server what it is."),
@@ -27,11 +36,13 @@ COMMANDS = (
     ("virtual link", "wire", "link", "Plug the board's Ethernet cable in, or pull it."),
     ("virtual fault", "wire", "fault", "Lose, double, swap or damage frames; disturb the chip."),
     ("virtual pcap", "wire", "pcap", "Capture the segment's frames for Wireshark."),
+    ("virtual dhcp", "wire", "dhcp", "Make the segment's DHCP server refuse, keep silent, lease briefly."),
     ("virtual sockets", "wire", "sockets", "Show the chip's eight sockets."),
     ("virtual reset", "wire", "reset", "Reset the board, or cut its power."),
     ("bench", "bench", "bench", "Measure the firmware on the virtual board, next to the stock library."),
 )
 GROUPS = {
+    "config": "Read and change the settings of a board, or of a file.",
     "modbus": "Talk to a Modbus-TCP server, ours or any other.",
     "virtual": "Run boards that need no hardware.",
 }
