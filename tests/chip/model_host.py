@@ -123,8 +123,8 @@ class Host:
             self.clock.advance_to(due)
         return self.clock.now
 
-    def until_state(self, state: int, sn: int = 0) -> int:
-        return self.until(lambda: self.state(sn) == state)
+    def until_state(self, state: int, sn: int = 0, limit_ms: float = 100_000) -> int:
+        return self.until(lambda: self.state(sn) == state, limit_ms)
 
     def record(self) -> list[tuple[int, bytes]]:
         """From now on, every frame the chip sends: (time, frame)."""

@@ -8,7 +8,6 @@ import random
 import pytest
 
 from hardwire.w5500 import regs as R
-from hardwire_host.virtual.clock import NS_PER_MS
 from model_host import CHIP_IP, CHIP_MAC, PC_IP, PC_MAC, Host, dial, is_tcp
 
 BROADCAST = bytes((255,) * 4)
@@ -150,15 +149,11 @@ def test_more_than_a_frame_becomes_several_datagrams():
     assert host.take_ir() == R.I_SENDOK
 
 
-@pytest.mark.parametrize(("rtr", "rcr", "seconds"), [(2000, 8, 1.8), (1000, 5, 0.6)])
-def test_send_to_nobody_times_out_and_stays_open(rtr, rcr, seconds):
+def test_send_to_nobody_times_out_and_stays_open():
     host = udp_host()
-    host.set_common(R.RTR, rtr, 2)
-    host.set_common(R.RCR, rcr)
     host.aim(0, ABSENT_IP, 7)
     host.send(0, b"hello")
-    end = host.until(lambda: host.ir() != 0)
-    assert round(end / NS_PER_MS) == seconds * 1000
+    host.until(lambda: host.ir() != 0)
     assert (host.take_ir(), host.state(), host.free()) == (R.I_TIMEOUT, R.UDP, 2048)
     got = collect(host, 7)
     host.aim(0, PC_IP, 7)
@@ -210,11 +205,10 @@ def test_mssr_limits_the_datagram(mssr, sizes):
     assert [len(datagram[3]) for datagram in got] == sizes
 
 
-def test_missing_and_doubtful_uses_are_counted():
+def test_doubtful_uses_are_counted():
     host = udp_host(R.MR_MULTI)
     host.open(1, R.P_UDP, 5000)
-    assert host.chip.unimplemented == {"IGMP": 1}
-    assert host.chip.guest_errors == {"two UDP sockets on one port": 1}
+    assert host.chip.guest_errors == {"two UDP sockets on one port": 1, "MULTI without a group in Sn_DIPR": 1}
 
 
 @pytest.mark.parametrize("command", [R.CONNECT, R.LISTEN])

@@ -11,10 +11,10 @@ import pytest
 
 from hardwire_host.virtual.clock import NS_PER_MS, Clock
 from hardwire_host.virtual.ether import Segment
-from hardwire_host.virtual.forward import BUFFER, KERNEL_BUFFER, WINDOW, Forwarder
+from hardwire_host.virtual.forward import BUFFER, KERNEL_BUFFER, WATCH_S, WINDOW, Forwarder
 from hardwire_host.virtual.packets import IP_ANY
 from hardwire_host.virtual.tcpip import Stack
-from tcpip_common import A_IP, A_MAC, B_IP, B_MAC, MASK, PORT, User
+from tcpip_common import A_IP, A_MAC, B_IP, B_MAC, MASK, PORT, User, segment
 
 LIMIT = 60  # seconds; a bound, nothing takes long
 LINGER_0 = struct.pack("ii", 1, 0)
@@ -49,7 +49,8 @@ class Bench:
     async def __aexit__(self, *error):
         await self.forwarder.close()
         for writer in self._writers:
-            writer.transport.abort()
+            if not writer.transport.is_closing():
+                writer.transport.abort()
         assert not self.forwarder.links
         await self.run(1000)
         assert self.pc.connections() == []
@@ -318,6 +319,49 @@ async def test_program_that_does_not_read_stops_the_board(bench):
     async with asyncio.timeout(LIMIT):
         assert await reader.readexactly(len(data)) == data
     assert user.tcb.state == "ESTABLISHED"
+
+
+@bench(User)
+async def test_shut_window_opens_when_the_program_reads_not_when_the_board_asks(bench):
+    _, writer = await bench.connect()
+    writer.transport.pause_reading()
+    user = await bench.user()
+    user.tcb.send(bytes(2_000_000))
+    (link,) = bench.forwarder.links
+    await bench.until(lambda: link.room() == 0)
+    await bench.run(100)  # what was in flight is acknowledged
+    windows = []
+    bench.segment.taps.append(
+        lambda time, name, frame, comment: windows.append(segment(frame)["window"]) if name == "pc" else None
+    )
+    bench.pc.raw = lambda frame: True  # it hears no probe
+    writer.transport.resume_reading()
+    await bench.until(lambda: any(windows))
+    bench.pc.raw = None
+
+
+@bench(lambda: User(limit=1000))
+async def test_program_that_closes_loses_nothing_to_a_slow_board_that_has_closed_before(bench):
+    """Both have sent FIN then, which a socket shows as a hang-up."""
+    data = random.Random(4).randbytes(
+        WINDOW + 2 * BUFFER
+    )  # some of it waits in the kernel, and FIN behind it
+    reader, writer = await bench.connect()
+    user = await bench.user()
+    user.tcb.shutdown()
+    assert await reader.read() == b""
+    writer.write(data)
+    writer.close()
+    (link,) = bench.forwarder.links
+    await bench.until(lambda: link._tcb.unsent >= WINDOW)
+    for _ in range(5):
+        await asyncio.sleep(WATCH_S)
+    user.limit = 65535
+    user.on_received = lambda chunk: setattr(user, "waiting", 0)
+    user.read()
+    await bench.until(lambda: user.calls[-1] in ("done", "reset"))
+    assert user.calls[-1] == "done" and user.data == data
+    await writer.wait_closed()
 
 
 @bench()

@@ -16,14 +16,15 @@ from tcpip_common import B_IP, B_MAC, PORT, Pair, Script, User
 SIDES = st.integers(0, 1)
 OPERATIONS = st.lists(
     st.one_of(
-        st.tuples(st.just("send"), SIDES, st.integers(1, 6000)),
+        st.tuples(st.just("send"), SIDES, st.one_of(st.integers(1, 40), st.integers(1, 6000))),
         st.tuples(st.just("read"), SIDES, st.integers(1, 5000)),
         st.tuples(st.just("run"), SIDES, st.sampled_from((0.01, 0.1, 1, 30, 250, 2000))),
         st.tuples(st.just("shutdown"), SIDES, st.just(0)),
         st.tuples(st.just("no delay"), SIDES, st.integers(0, 1)),
         st.tuples(st.just("keepalive"), SIDES, st.just(0)),
     ),
-    max_size=40,
+    min_size=10,
+    max_size=50,
 )
 CHANCES = st.sampled_from((0.0, 0.05, 0.2))
 FAULTS = st.builds(

@@ -302,6 +302,41 @@ def test_shut_window_lets_control_through(flags):
         assert last(script)[2] == script.seq
 
 
+# RFC 9293, 3.10.7.4, "special allowance"; draft-gont-tcpm-tcp-seq-validation. The window is 100, or shut behind
+# 100 bytes: seq relative to RCV.NXT, flags, bytes -> whether the acknowledgement counts.
+BESIDE_THE_WINDOW = (
+    (-1, "A", 0, True),  # crossed: it has not heard that its probe was taken
+    (-1, "PA", 1, True),
+    (-100, "PA", 100, True),  # repeats all that the window held
+    (-5000, "PA", 100, False),  # nothing it can still mean
+    (101, "FA", 0, True),  # FIN behind a probe
+    (101, "A", 0, True),
+    (5000, "A", 0, False),
+    (1 << 31, "A", 0, False),
+)
+
+
+@pytest.mark.parametrize("shut", [False, True])
+@pytest.mark.parametrize(("offset", "flags", "size", "counts"), BESIDE_THE_WINDOW)
+def test_acknowledgement_beside_the_window(offset, flags, size, counts, shut):
+    script = Script()
+    script.a_user = User(limit=100)
+    user = script.accepted()
+    script.send("PA", bytes(100))
+    script.seq += 100
+    if not shut:
+        user.read()
+        script.run(50)
+    user.tcb.send(b"data")
+    script.run(1)
+    assert script.take()[-1]["window"] == (0 if shut else 100)
+    script.send(flags, bytes(size), seq=script.seq + offset, ack=script.ack + 4)
+    assert user.acked_bytes == (4 if counts else 0)
+    assert len(user.data) == 100 and "fin" not in user.calls
+    (answer,) = script.take()
+    assert (answer["flags"], answer["ack"]) == ("A", script.seq)
+
+
 def test_window_is_taken_from_the_newest_segment_only():
     script = Script()
     user = script.accepted(window=10)
@@ -429,6 +464,28 @@ def test_time_wait_starts_again_with_a_repeated_fin():
     script.run(200)
     assert user.calls[-1] == "done"
     assert script.a.clock.now < 3 * NS_PER_S
+
+
+def test_time_wait_ends_whatever_the_window_does():
+    script = Script()
+    user = closing(script, "TIME-WAIT")
+    for window in (0, 100, 0):
+        script.send("A", window=window)
+    script.run(1100)
+    assert user.calls[-1] == "done"
+
+
+def test_time_wait_ends_though_a_keepalive_probe_was_under_way():
+    script = Script()
+    user = closing(script, "FIN-WAIT-2")
+    user.tcb.send_keepalive()
+    script.run(1)
+    script.send("FA", ack=script.ack - 1)  # sent before ours came
+    script.seq += 1
+    assert user.tcb.state == "TIME-WAIT"
+    script.send("A")
+    script.run(1100)
+    assert user.calls[-1] == "done"
 
 
 @pytest.mark.parametrize("state", ["CLOSE-WAIT", "LAST-ACK", "CLOSING", "TIME-WAIT"])

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from hardwire_host.virtual.clock import NS_PER_MS, NS_PER_S
-from tcpip_common import A_IP, B_IP, PORT, Pair, User
+from tcpip_common import A_IP, B_IP, PORT, Pair, User, segment
 
 # Opening
 
@@ -255,6 +255,36 @@ def test_acknowledgement_and_reset_are_accepted_while_a_probe_is_in_flight():
     user.tcb.abort()
     pair.run(1)
     assert other.calls[-1] == "reset"
+
+
+@pytest.mark.parametrize("fin", [False, True])
+def test_probes_that_cross_in_shut_windows(fin):
+    """Each end takes the other's byte, and what acknowledges it is lost: both are ahead of what the other knows."""
+    pair = Pair()
+    pair.b_user = User(limit=1000)
+    user, other = users = pair.connect(User(limit=1000)), pair.b_user
+    pair.run(5)
+    for each in users:
+        each.tcb.send(bytes(1001))
+        if fin:
+            each.tcb.shutdown()
+    pair.run(1000)
+    assert len(user.data) == len(other.data) == 1000
+    for cable in (pair.a_cable, pair.b_cable):
+        cable.rule = lambda frame: [frame] if segment(frame)["data"] else []
+    for each in users:
+        each.read(1)
+    pair.until(lambda: len(user.data) == len(other.data) == 1001)
+    pair.run(50)
+    assert user.acked_bytes == other.acked_bytes == 1000
+    for cable in (pair.a_cable, pair.b_cable):
+        cable.rule = None
+    pair.run(20_000)
+    assert user.acked_bytes == other.acked_bytes == 1001
+    for each in users:
+        each.tcb.shutdown()
+        each.read()
+    pair.until(lambda: user.calls[-1] == other.calls[-1] == "done")
 
 
 def test_persist_gives_up_only_when_the_peer_is_silent():

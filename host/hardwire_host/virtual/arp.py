@@ -40,6 +40,13 @@ class Arp:
         self._cache: dict[bytes, tuple[bytes, int]] = {}  # address: MAC, time of expiry; oldest first
         self._questions: dict[bytes, _Question] = {}
 
+    def forget(self) -> None:
+        """Drop the cache and the open questions, and whoever waits for an answer."""
+        self._cache.clear()
+        for question in self._questions.values():
+            question.alarm.cancel()
+        self._questions.clear()
+
     def resolve(self, ip: bytes, done: Done) -> None:
         """Tell `done` the MAC of `ip` on this link, at once if known.
 

@@ -11,7 +11,6 @@ reset right after it was made.
 import asyncio
 import contextlib
 import errno
-import select
 import socket
 import struct
 from collections.abc import Callable
@@ -111,7 +110,9 @@ class Link(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:
         """The kernel has accepted."""
         self._transport = transport
-        transport.set_write_buffer_limits(high=WINDOW // 2)
+        transport.set_write_buffer_limits(
+            high=WINDOW // 2
+        )  # resume_writing() comes before the window is shut
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._owner.links.add(self)
         ip, port = self._peer
@@ -189,9 +190,8 @@ class Link(asyncio.BufferedProtocol):
         """Whether the program has reset its end: asyncio sees that only where it reads or writes."""
         if self._transport is None or self._reading:
             return
-        poll = select.poll()
-        poll.register(self._transport.get_extra_info("socket").fileno(), 0)
-        if poll.poll(0):  # POLLERR or POLLHUP
+        # Not POLLHUP: that comes with the program's FIN too, which what it has sent before may still be waiting for.
+        if self._transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self._transport.abort()
         else:
             self._look_later()

@@ -1,4 +1,4 @@
-"""Wire formats of Ethernet, ARP, IPv4, ICMP, UDP and TCP: pure functions, bytes in, bytes out.
+"""Wire formats of Ethernet, ARP, IPv4, ICMP, IGMP, UDP and TCP: pure functions, bytes in, bytes out.
 
 In: fields, or a frame as received: without FCS, perhaps padded, at least an Ethernet header long. Out: a frame,
 or a tuple of fields; None for whatever is malformed or has a wrong checksum. Addresses are bytes: 6 of a MAC,
@@ -16,6 +16,7 @@ IPV4 = 0x0800
 ARP = 0x0806
 # IPv4 protocol numbers
 ICMP = 1
+IGMP = 2
 TCP = 6
 UDP = 17
 
@@ -29,7 +30,7 @@ _ADDRESSES = 26  # source, target
 _PAYLOAD = 34
 _DONT_FRAGMENT = 0x4000
 _FRAGMENTED = 0x3FFF  # more fragments, or an offset
-TTL = 128
+_ROUTER_ALERT = bytes((0x94, 4, 0, 0))  # an option (RFC 2113)
 
 # TCP flags (RFC 9293, 3.1)
 FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
@@ -52,7 +53,19 @@ _IP_HEAD = Struct(">6s6sHBBHHHBBH4s4s")
 _FRAME_TCP = Struct(">6s6sHBBHHHBBH4s4sHHIIBBHHH")
 _TCP_FIELDS = Struct(">HHIIBBH")
 _UDP_HEAD = Struct(">HHHH")
-_IP_SUM = 0x4500 + _DONT_FRAGMENT + (TTL << 8)  # what every IPv4 header here adds to its checksum
+
+
+class IpFields:
+    """What a sender may choose of an IPv4 header: TOS, flags and fragment offset in one, TTL."""
+
+    __slots__ = ("fragment", "sum", "tos", "ttl")
+
+    def __init__(self, tos: int = 0, fragment: int = _DONT_FRAGMENT, ttl: int = 128) -> None:
+        self.tos, self.fragment, self.ttl = tos, fragment, ttl
+        self.sum = (0x4500 | tos) + fragment + (ttl << 8)  # what they and the version add to the checksum
+
+
+IP_FIELDS = IpFields()
 
 
 def checksum(data: bytes, more: int = 0) -> int:
@@ -111,15 +124,36 @@ def parse_arp(frame: bytes) -> tuple[int, bytes, bytes, bytes] | None:
 
 
 def ipv4(
-    to: bytes, mac: bytes, protocol: int, source: bytes, target: bytes, ident: int, payload: bytes
+    to: bytes,
+    mac: bytes,
+    protocol: int,
+    source: bytes,
+    target: bytes,
+    ident: int,
+    payload: bytes,
+    fields: IpFields = IP_FIELDS,
+    options: bytes = b"",
 ) -> bytes:
-    """A frame with one datagram, which routers must not fragment."""
-    size = 20 + len(payload)
-    total = checksum(source + target, _IP_SUM + size + ident + protocol)
+    """A frame with one datagram; `options` are whole words."""
+    words = len(options) // 4
+    size = 20 + len(options) + len(payload)
+    total = checksum(source + target + options, fields.sum + (words << 8) + size + ident + protocol)
     head = _IP_HEAD.pack(
-        to, mac, IPV4, 0x45, 0, size, ident, _DONT_FRAGMENT, TTL, protocol, total, source, target
+        to,
+        mac,
+        IPV4,
+        0x45 + words,
+        fields.tos,
+        size,
+        ident,
+        fields.fragment,
+        fields.ttl,
+        protocol,
+        total,
+        source,
+        target,
     )
-    return head + payload
+    return head + options + payload
 
 
 def parse_ipv4(frame: bytes) -> tuple[int, bytes, bytes, int, int] | None:
@@ -177,6 +211,34 @@ def parse_unreachable(body: bytes) -> tuple[int, bytes, bytes, int, int, int] | 
     return body[13], body[16:20], body[20:24], ports >> 16, ports & 0xFFFF, number
 
 
+# IGMP (RFC 2236)
+
+IGMP_QUERY, IGMP_V1_REPORT, IGMP_V2_REPORT, IGMP_LEAVE = 0x11, 0x12, 0x16, 0x17
+_IGMP_FIELDS = IpFields(ttl=1)
+
+
+def group_mac(group: bytes) -> bytes:
+    """The MAC address of a multicast address (RFC 1112, 6.4)."""
+    return bytes((0x01, 0x00, 0x5E, group[1] & 0x7F, group[2], group[3]))
+
+
+def igmp(
+    mac: bytes, source: bytes, target: bytes, ident: int, kind: int, group: bytes, time: int = 0
+) -> bytes:
+    """A whole frame with one message; `time` is a query's, in 100 ms. Version 1 has no router alert."""
+    total = checksum(group, kind << 8 | time)
+    message = bytes((kind, time, total >> 8, total & 0xFF)) + group
+    options = b"" if kind == IGMP_V1_REPORT else _ROUTER_ALERT
+    return ipv4(group_mac(target), mac, IGMP, source, target, ident, message, _IGMP_FIELDS, options)
+
+
+def parse_igmp(frame: bytes, start: int, end: int) -> tuple[int, int, bytes] | None:
+    """(type, time in 100 ms, group). Longer messages of version 3 are read as those of version 2."""
+    if end - start < 8 or not _intact(frame[start:end]):
+        return None
+    return frame[start], frame[start + 1], frame[start + 4 : start + 8]
+
+
 # UDP (RFC 768)
 
 
@@ -222,6 +284,7 @@ def tcp(
     window: int,
     payload: bytes = b"",
     mss: int = 0,
+    fields: IpFields = IP_FIELDS,
 ) -> bytes:
     """A whole frame with one segment; `mss` > 0 adds that option."""
     if mss:
@@ -231,7 +294,7 @@ def tcp(
         offset = 5 << 4
     size = 20 + len(payload)
     addresses = _words(source) + _words(target)
-    head = -(addresses + _IP_SUM + 20 + size + ident + TCP) % 0xFFFF
+    head = -(addresses + fields.sum + 20 + size + ident + TCP) % 0xFFFF
     total = addresses + TCP + size + source_port + target_port + seq + ack + (offset << 8 | flags) + window
     return (
         _FRAME_TCP.pack(
@@ -239,11 +302,11 @@ def tcp(
             mac,
             IPV4,
             0x45,
-            0,
+            fields.tos,
             20 + size,
             ident,
-            _DONT_FRAGMENT,
-            TTL,
+            fields.fragment,
+            fields.ttl,
             TCP,
             head,
             source,

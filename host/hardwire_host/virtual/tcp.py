@@ -65,6 +65,7 @@ class Tcb(Sender):
     Attributes:
         local_port, remote_ip, remote_port, remote_mac: the peer; the MAC is six zeros until ARP has it.
         mss: bytes per segment sent; until the handshake what our SYN says.
+        fields: TOS, fragment field and TTL of what is sent.
         no_delay_ack: acknowledge each segment at once.
     """
 
@@ -185,7 +186,7 @@ class Tcb(Sender):
                 offset = 0
             elif not 0 < offset < (self._edge - self._rcv & M32) + (end == offset and not flags & RST):
                 if not flags & RST:
-                    self._repeat(ack, flags, bool(data))
+                    self._repeat(seq, ack, flags, bool(data))
                 return
 
         # Second and fourth: RST, SYN
@@ -223,13 +224,21 @@ class Tcb(Sender):
             self._push()
             self._answer()
 
-    def _repeat(self, ack: int, flags: int, with_data: bool) -> None:
+    def _repeat(self, seq: int, ack: int, flags: int, with_data: bool) -> None:
         """Answer a segment outside the window with where we are.
 
-        The standard drops its acknowledgement too. But then two ends whose probes or FINs lie beyond each other's
-        shut windows never hear each other: the numbers of their segments are off by one, either way.
+        The acknowledgement of a segment near the window counts all the same. Where the window is zero section
+        3.10.7.4 demands it; and two ends whose probes or FINs have crossed, in shut windows or while these opened,
+        would never hear each other: each is ahead of what the other has heard acknowledged
+        (draft-gont-tcpm-tcp-seq-validation, 3).
         """
-        if flags & ACK and self.state != "SYN-RECEIVED" and self._in_flight(ack):
+        near = self._largest + 1  # a whole window of old data, or a probe and FIN beyond the edge
+        if (
+            flags & ACK
+            and self.state != "SYN-RECEIVED"
+            and (seq - self._rcv + near & M32) <= 2 * near
+            and self._in_flight(ack)
+        ):
             self._acknowledge(ack)
             self._push()
         if self.state == "CLOSED":
@@ -299,10 +308,7 @@ class Tcb(Sender):
                 break
             del held[0]
             if behind < len(data) + fin:
-                before = self._rcv
                 self._deliver(data[behind:], fin)
-                if (self._rcv - before & M32) < len(data) - behind:
-                    held.clear()  # no room after all; the peer repeats it
 
     # Acknowledging (section 3.8.6.3)
 
@@ -353,6 +359,7 @@ class Tcb(Sender):
 
     def _wait(self) -> None:
         self.state = "TIME-WAIT"
+        self._asking = False  # the timer is not the keep-alive's any more
         self._timer.start(self.stack.time_wait)
 
     def unreachable(self, seq: int) -> None:

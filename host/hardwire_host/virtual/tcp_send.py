@@ -11,7 +11,7 @@ ends it only if the peer does not answer the probes at all (RFC 9293, 3.8.6.1).
 from typing import TYPE_CHECKING
 
 from .clock import NS_PER_S, NS_PER_US
-from .packets import ACK, FIN, MSS, PSH, SYN, tcp
+from .packets import ACK, FIN, IP_FIELDS, MSS, PSH, SYN, tcp
 from .timer import Timer
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Sender:
         "_wl1",
         "_wl2",
         "_wnd",
+        "fields",
         "key",
         "local_port",
         "mss",
@@ -78,6 +79,7 @@ class Sender:
         self.remote_mac = bytes(6)
         self.state = "SYN-SENT"
         self.mss = MSS
+        self.fields = IP_FIELDS
         self._una = self._nxt = iss  # SND.UNA, SND.NXT
         self._out = bytearray()  # the stream from SND.UNA on: in flight, then waiting
         self._fin_wanted = self._fin_sent = False
@@ -142,6 +144,7 @@ class Sender:
                 window,
                 data,
                 mss,
+                self.fields,
             )
         )
 
@@ -248,7 +251,8 @@ class Sender:
             self._tries = 0  # it answers the probes
         elif shut:
             if self._nxt == self._una:
-                self._timer.stop()  # of the probes; what is sent now starts anew
+                if self._out:  # else the timer is TIME-WAIT's
+                    self._timer.stop()  # of the probes; what is sent now starts anew
             elif self._beyond:
                 self._beyond = False
                 self._start_timer()

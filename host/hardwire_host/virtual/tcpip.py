@@ -4,8 +4,8 @@ In: frames. Out: frames, and calls of `TcpUser`, UDP handlers, `on_syn`, `on_unr
 Checksums are verified; what is malformed, corrupt or a fragment is dropped. Never: an exception on what a
 peer sends.
 
-Not here: fragments, routing between ports, ICMP other than echo and port unreachable, IGMP (a handler gets
-every multicast datagram to its port, and chooses).
+Not here: fragments, routing between ports, ICMP other than echo and port unreachable. A UDP handler gets every
+multicast datagram to its port, and chooses: what `igmp` joins is for the routers.
 """
 
 import random
@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from .arp import Arp
 from .clock import NS_PER_MS, NS_PER_S, Clock
+from .igmp import Igmp
 from .packets import (
     ACK,
     ARP,
@@ -20,8 +21,10 @@ from .packets import (
     ECHO_REPLY,
     FIN,
     ICMP,
+    IGMP,
     IP_ANY,
     IP_BROADCAST,
+    IP_FIELDS,
     IPV4,
     MAC_BROADCAST,
     PORT_UNREACHABLE,
@@ -30,7 +33,9 @@ from .packets import (
     TCP,
     UDP,
     UNREACHABLE,
+    IpFields,
     ethertype,
+    group_mac,
     icmp,
     ipv4,
     parse_icmp,
@@ -75,6 +80,7 @@ class Stack:
         on_unreachable: called with (address, port) that a UDP datagram of ours could not be delivered to.
         on_conflict: another host uses our address.
         raw: sees every frame first; True consumes it.
+        arp, igmp: the cache of addresses; membership in groups.
     """
 
     def __init__(
@@ -102,6 +108,7 @@ class Stack:
         self.raw: Callable[[bytes], bool] | None = None
         self.random = random.Random(seed)
         self.arp = Arp(self)
+        self.igmp = Igmp(self)
         self._tcbs: dict[tuple[int, bytes, int], Tcb] = {}
         self._udp: dict[int, UdpHandle] = {}
         self._ident = 0
@@ -126,8 +133,10 @@ class Stack:
         self._ident = self._ident + 1 & 0xFFFF
         return self._ident
 
-    def _send(self, mac: bytes, protocol: int, ip: bytes, payload: bytes) -> None:
-        self.port.send(ipv4(mac, self.mac, protocol, self.ip, ip, self.ident(), payload))
+    def _send(
+        self, mac: bytes, protocol: int, ip: bytes, payload: bytes, fields: IpFields = IP_FIELDS
+    ) -> None:
+        self.port.send(ipv4(mac, self.mac, protocol, self.ip, ip, self.ident(), payload, fields))
 
     # Addresses
 
@@ -144,7 +153,7 @@ class Stack:
         if self.is_broadcast(ip):
             done(MAC_BROADCAST)
         elif _is_multicast(ip):
-            done(bytes((0x01, 0x00, 0x5E, ip[1] & 0x7F, ip[2], ip[3])))  # RFC 1112, 6.4
+            done(group_mac(ip))
         else:
             mask = int.from_bytes(self.netmask, "big")
             near = not (int.from_bytes(ip, "big") ^ int.from_bytes(self.ip, "big")) & mask
@@ -169,6 +178,8 @@ class Stack:
         elif protocol == UDP and (_is_multicast(target) or self.is_broadcast(target) or self.ip == IP_ANY):
             # Without an address, what comes to the MAC is for us: a DHCP server's answer (RFC 2131, 4.1).
             self._receive_udp(frame, source, target, start, end)
+        elif protocol == IGMP and _is_multicast(target):
+            self.igmp.received(frame, start, end)
 
     def _receive_icmp(self, frame: bytes, source: bytes, start: int, end: int) -> None:
         fields = parse_icmp(frame, start, end)
@@ -210,6 +221,7 @@ class Stack:
         payload: bytes,
         done: Callable[[bool], None] | None = None,
         mac: bytes | None = None,
+        fields: IpFields = IP_FIELDS,
     ) -> None:
         """Send a datagram of at most 1472 bytes of payload; `mac` spares the ARP request.
 
@@ -218,7 +230,7 @@ class Stack:
 
         def resolved(to: bytes | None) -> None:
             if to is not None:
-                self._send(to, UDP, ip, udp(local_port, port, self.ip, ip, payload))
+                self._send(to, UDP, ip, udp(local_port, port, self.ip, ip, payload), fields)
             if done is not None:
                 done(to is not None)
 

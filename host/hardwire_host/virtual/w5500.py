@@ -6,10 +6,10 @@ Out: MISO bytes, INTn, Ethernet frames. Never raises on what a guest does: its m
 Source: W5500 datasheet v1.0.9 (2.2 SPI frame, 3 memory map, 4 registers, 5.5 timing). Points that no source
 settles are fields of `Options`.
 
-Not modelled: PPPoE; IPRAW; IGMP messages (a multicast UDP socket receives, but does not join by itself);
-Sn_TOS, Sn_TTL, Sn_FRAG and the FARP bit (stored only); SR codes that pass at once (ARP, TIME_WAIT after
-CLOSING); auto-negotiation time; sockets that share memory because the sizes add up to more than 16 KB (each
-keeps its own); SPI timing other than the CS-high time.
+Not modelled: PPPoE, whose registers only store; IPRAW and Sn_PROTO, which the datasheet lacks; FARP in TCP (in
+UDP it acts); the SR code ARP, which W5500s do not document; IGMP's fall-back to version 1; ICMP "fragmentation
+needed"; auto-negotiation time; sockets that share memory because the sizes add up to more than 16 KB (each keeps
+its own); SPI timing other than the CS-high time, and what a chip misses when that is too short (it is counted).
 """
 
 import logging
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 RESET_LOW_NS = 500 * NS_PER_US  # RSTn low at least this long (5.5.1)
 PLL_LOCK_NS = 1 * NS_PER_MS  # then the chip is silent for this long (5.5.1)
+RTR_UNIT_NS = 100 * NS_PER_US  # (4.1)
 INTLEVEL_HZ = 150_000_000 // 4  # INTn stays high for (INTLEVEL + 1) of these periods (4.1)
 
 BROADCAST_IP = b"\xff" * 4
@@ -73,6 +74,7 @@ class W5500(SpiSlave):
         self.stack = Stack(
             clock, self.phy, mac=bytes(6), ip=bytes(4), netmask=bytes(4), gateway=bytes(4), seed=seed
         )
+        self.stack.arp.lifetime = 0  # there is no cache: each CONNECT asks, UDP see Socket
         self.stack.on_syn = self._on_syn
         self.stack.on_unreachable = self._on_unreachable
         self.stack.on_conflict = self._on_conflict
@@ -131,6 +133,15 @@ class W5500(SpiSlave):
     def command_sticks(self) -> bool:
         """Whether the command written now stays in Sn_CR."""
         return bool(self.options.stuck_cr) and self.random.random() < self.options.stuck_cr
+
+    def lost_bits(self) -> int:
+        """Bits that a SEND which ends now does not raise."""
+        chance = self.options.sendok_lost
+        return R.I_SENDOK if chance and self.random.random() < chance else 0
+
+    def asks_each_time(self) -> bool:
+        """Whether UDP asks for the MAC of a peer that it knows."""
+        return self.options.arp_each_send or bool(self.registers[R.MR] & R.MR_FARP)
 
     def start_pointer(self) -> int:
         """Where the pointers of a socket start."""
@@ -196,6 +207,7 @@ class W5500(SpiSlave):
         stack.ip = bytes(registers[R.SIPR : R.SIPR + 4])
         stack.rtr = get16(registers, R.RTR)
         stack.rcr = registers[R.RCR]
+        stack.ack_delay = stack.rtr * RTR_UNIT_NS  # unless Sn_MR says no delay (4.2)
 
     # Reset
 
@@ -225,6 +237,7 @@ class W5500(SpiSlave):
     def _reset(self) -> None:
         for socket in self._sockets:
             socket.reset()
+        self.stack.arp.forget()
         self.registers[:] = _RESET
         self.phy.reset()
         self._update_network()
@@ -315,9 +328,9 @@ class W5500(SpiSlave):
 
     def check_settings(self) -> None:
         """What a socket that opens now builds on: mode bits, a memory layout that fits (datasheet 3.3)."""
-        for bit, name in ((R.MR_PPPOE, "PPPoE"), (R.MR_FARP, "FARP")):
-            if self.registers[R.MR] & bit:
-                self.unsupported(name)
+        self.stack.time_wait = self.options.time_wait_ns
+        if self.registers[R.MR] & R.MR_PPPOE:
+            self.unsupported("PPPoE")
         for name, address in (("receive", R.SN_RXBUF_SIZE), ("transmit", R.SN_TXBUF_SIZE)):
             if sum(socket.registers[address] for socket in self._sockets) > R.MEMORY_KB:
                 self.guest_error("memory sizes add up to more than 16 KB", name)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from hardwire.w5500 import regs as R
 
+from .tcpip import TIME_WAIT_NS
+
 CS_HIGH_NS = 30  # shortest pause between two SPI frames (5.5.3)
 
 
@@ -19,6 +21,13 @@ class Options:
     recv_again: bool = False  # RECV is raised again when data remains after the RECV command
     ir_on_reset: int = R.I_DISCON  # Sn_IR bits when the peer resets an established connection
     ir_on_idle_discon: int = 0  # Sn_IR bits after DISCON without a connection
+    ir_on_last_ack: int = R.I_DISCON  # Sn_IR bits when a peer that has closed first acknowledges our FIN
+    time_wait_ns: int = TIME_WAIT_NS  # from the peer's FIN to CLOSED where the chip closed first
+    mssr_in_syn: bool = True  # Sn_MSSR is announced to the peer, and does not only limit what is sent
+    mssr_shows_mss: bool = False  # once connected, Sn_MSSR becomes the segment size in use
+    arp_each_send: bool = (
+        False  # UDP asks for a MAC at each SEND, not only after Sn_DIPR has changed (W5200, FARP)
+    )
     mode_in_burst: bool = True  # OPEN in the same SPI frame as Sn_MR sees the new mode
     close_clears_port: bool = False  # Sn_PORT does not survive CLOSE
     highest_listener: bool = False  # of several listeners on a port the highest takes a SYN, not the lowest
@@ -31,5 +40,7 @@ class Options:
     version_delay_ns: int = 0  # VERSIONR reads 0 for so long after a reset
     torn_reads: float = 0.0  # chance that a size that has grown is read with its old high byte, once
     stuck_cr: float = 0.0  # chance that a command stays in Sn_CR and does nothing
+    sendok_lost: float = 0.0  # chance that a SEND is done without SENDOK
+    stall_without_link: bool = False  # UDP and MACRAW: a SEND while the link is down never ends
     spi_errors: float = 0.0  # chance of a flipped bit, per byte and direction
     cs_high_ns: int = CS_HIGH_NS  # a shorter pause is counted; 0 where CS edges have no true time

@@ -8,8 +8,9 @@ Source: datasheet v1.0.9, tables of Sn_CR and Sn_SR (pages 46 to 50).
 
 from hardwire.w5500 import regs as R
 
+from .packets import IP_FIELDS, IpFields
 from .w5500_memory import get16, load, put16
-from .w5500_registers import RESET_VALUES, SocketRegisters
+from .w5500_registers import SocketRegisters
 
 UDP_MAX = 1472  # payload of one Ethernet frame; more goes out as several datagrams, never as fragments
 FRAME_MIN = 60  # without FCS; the MAC pads to this
@@ -41,9 +42,6 @@ PROTOCOL_NAMES = {R.INIT: "TCP", R.UDP: "UDP", R.MACRAW: "MACRAW"}
 # The engine's state (RFC 9293) once both ends have sent FIN, ours first, as Sn_SR shows it.
 _CLOSING_STATES = {"CLOSING": R.CLOSING, "TIME-WAIT": R.TIME_WAIT}
 
-# Registers the model stores but does not act on: first byte, name.
-_INERT = ((R.SN_TOS, "Sn_TOS"), (R.SN_TTL, "Sn_TTL"), (R.SN_FRAG, "Sn_FRAG"))
-
 
 class Socket(SocketRegisters):
     """Hardware socket `number`: its commands, and what the network does to it."""
@@ -56,6 +54,9 @@ class Socket(SocketRegisters):
         self._udp = None
         self._sending = False  # from SEND until SENDOK or TIMEOUT
         self._epoch = 0  # counts OPEN and CLOSE: ARP's answer to a SEND before the last one is dropped
+        self._asked = (b"", b"")  # Sn_DIPR of the last ARP in UDP, its answer
+        self._group: bytes | None = None  # multicast address joined at OPEN
+        self._fields = IP_FIELDS  # Sn_TOS, Sn_FRAG, Sn_TTL as they were at OPEN
         self.reset()
 
     def reset(self) -> None:
@@ -102,6 +103,8 @@ class Socket(SocketRegisters):
         """Leave the network without a word: what CLOSE, OPEN and reset have in common."""
         self._epoch += 1
         self._sending = False
+        self._asked = (b"", b"")
+        self._leave(silently=True)
         if self._command_alarm is not None:
             self._command_alarm.cancel()
             self._command_alarm = None
@@ -114,6 +117,11 @@ class Socket(SocketRegisters):
         if self.registers[R.SN_SR] == R.MACRAW:
             self.chip.set_macraw(None)
         self.registers[R.SN_SR] = R.CLOSED
+
+    def _leave(self, *, silently: bool) -> None:
+        if self._group is not None:
+            self.chip.stack.igmp.leave(self._group, silently=silently)
+            self._group = None
 
     def _set_keepalive(self) -> None:
         if self._tcb is not None:
@@ -152,11 +160,9 @@ class Socket(SocketRegisters):
         if protocol == R.P_UDP and chip.udp_in_use(get16(registers, R.SN_PORT), self):
             chip.guest_error("two UDP sockets on one port", f"socket {self.number}")
         chip.check_settings()
-        for address, name in _INERT:
-            if registers[address] != RESET_VALUES[address]:
-                chip.unsupported(name)
         self._drop()
         self.port = get16(registers, R.SN_PORT)
+        self._fields = IpFields(registers[R.SN_TOS], get16(registers, R.SN_FRAG), registers[R.SN_TTL])
         if protocol == R.P_TCP:
             self._set_pointers(0)
             registers[R.SN_SR] = R.INIT
@@ -164,12 +170,21 @@ class Socket(SocketRegisters):
         self._set_pointers(chip.start_pointer())
         if protocol == R.P_UDP:
             if registers[R.SN_MR] & R.MR_MULTI:
-                chip.unsupported("IGMP")
+                self._join()
             self._udp = chip.stack.udp_bind(self.port, self._datagram)
             registers[R.SN_SR] = R.UDP
         else:
             chip.set_macraw(self)
             registers[R.SN_SR] = R.MACRAW
+
+    def _join(self) -> None:
+        """Sn_DIPR at OPEN is the group (4.2, Sn_MR MULTI)."""
+        group = bytes(self.registers[R.SN_DIPR : R.SN_DIPR + 4])
+        if not 224 <= group[0] < 240:
+            self.chip.guest_error("MULTI without a group in Sn_DIPR", f"socket {self.number}")
+            return
+        self._group = group
+        self.chip.stack.igmp.join(group, 1 if self.registers[R.SN_MR] & R.MR_ND else 2)
 
     def _listen(self) -> None:
         self.registers[R.SN_SR] = R.LISTENING
@@ -193,6 +208,7 @@ class Socket(SocketRegisters):
                 self._raise(bits)
 
     def _close(self) -> None:
+        self._leave(silently=False)
         self._drop()
         if self.chip.options.close_clears_port:
             put16(self.registers, R.SN_PORT, 0)
@@ -262,9 +278,14 @@ class Socket(SocketRegisters):
             if mac is None:
                 self._release_sent(R.I_TIMEOUT)
                 return
+            self._asked = ip, mac
             self._set_peer_mac(mac)
             self._put_datagrams(data, ip, port, mac)
 
+        asked, known = self._asked
+        if mac is None and asked == ip and not self.chip.asks_each_time():
+            mac = known
+            self._set_peer_mac(mac)
         if mac is None:
             self.chip.stack.resolve(ip, resolved)
         else:
@@ -274,7 +295,7 @@ class Socket(SocketRegisters):
         registers = self.registers
         limit = min(get16(registers, R.SN_MSSR) or UDP_MAX, UDP_MAX)
         for i in range(0, len(data), limit) or (0,):
-            self.chip.stack.udp_send(self.port, ip, port, data[i : i + limit], mac=mac)
+            self.chip.stack.udp_send(self.port, ip, port, data[i : i + limit], mac=mac, fields=self._fields)
         self._sent_bytes += len(data)
         self._release_sent(R.I_SENDOK)
 
@@ -288,6 +309,8 @@ class Socket(SocketRegisters):
 
     def _release_sent(self, bits: int) -> None:
         """The end of a SEND without acknowledgements: its memory is free again."""
+        if self.chip.options.stall_without_link and not self.chip.link:
+            return
         self._tx_ack = self._tx_end
         self._update_free()
         self._sent_all(bits)
@@ -295,7 +318,7 @@ class Socket(SocketRegisters):
     def _sent_all(self, bits: int) -> None:
         self._sending = False
         put16(self.registers, R.SN_TX_RD, self._tx_end)
-        self._raise(bits)
+        self._raise(bits & ~self.chip.lost_bits())
 
     # From the engine: UDP and raw frames
 
@@ -304,8 +327,7 @@ class Socket(SocketRegisters):
         if mode & R.MR_BCASTB and self.chip.is_broadcast(dst_ip):
             return
         multicast = 224 <= dst_ip[0] < 240
-        group = bytes(self.registers[R.SN_DIPR : R.SN_DIPR + 4])
-        if multicast and not (mode & R.MR_MULTI and dst_ip == group):
+        if multicast and dst_ip != self._group:
             return
         if mode & R.MR_MULTI and mode & R.MR_UCASTB and not multicast and not self.chip.is_broadcast(dst_ip):
             return
@@ -337,6 +359,13 @@ class Socket(SocketRegisters):
         else:
             registers[R.SN_SR] = R.SYNSENT
         tcb.no_delay_ack = bool(registers[R.SN_MR] & R.MR_ND)
+        tcb.fields = self._fields
+        if self.chip.options.mssr_in_syn:
+            self._limit_mss(tcb)
+
+    def _limit_mss(self, tcb) -> None:
+        if limit := get16(self.registers, R.SN_MSSR):
+            tcb.mss = min(tcb.mss, limit)
 
     def room(self) -> int:
         """The receive window."""
@@ -346,8 +375,9 @@ class Socket(SocketRegisters):
         """The handshake is complete."""
         registers = self.registers
         self._set_peer_mac(self._tcb.remote_mac)
-        if limit := get16(registers, R.SN_MSSR):
-            self._tcb.mss = min(self._tcb.mss, limit)
+        self._limit_mss(self._tcb)
+        if self.chip.options.mssr_shows_mss:
+            put16(registers, R.SN_MSSR, self._tcb.mss)
         self._set_keepalive()
         registers[R.SN_SR] = R.ESTABLISHED
         self._raise(R.I_CON)
@@ -365,7 +395,7 @@ class Socket(SocketRegisters):
         self._sent_bytes += n
         if self._sending and position == self._tx_end:
             self._sending = False
-            self._raise(R.I_SENDOK)
+            self._raise(R.I_SENDOK & ~self.chip.lost_bits())
 
     def acked(self, n: int) -> None:
         """`n` bytes of transmit memory are free again."""
@@ -391,7 +421,7 @@ class Socket(SocketRegisters):
         if reason in ("timeout", "unreachable"):
             self._raise(R.I_TIMEOUT)
         elif reason == "done":
-            self._raise(R.I_DISCON)
+            self._raise(self.chip.options.ir_on_last_ack if was == R.LAST_ACK else R.I_DISCON)
         elif was not in TCP_OPENING and self.chip.options.ir_on_reset:
             self._raise(self.chip.options.ir_on_reset)
 
