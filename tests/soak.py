@@ -14,7 +14,6 @@ PORT = 502
 BACK_S = 2.0  # device time until a new client is served after a fault
 ANSWER_S = 3.0  # until a client gives up; losses are repeated after 0.2, 0.6 and 1.4 s
 ROUNDS = 3
-REGISTERS = 1000  # of the board
 PAUSE_MS = 50  # before a client that was cut off or refused comes again
 
 
@@ -117,7 +116,10 @@ class Client:
 
 @dataclass
 class Soak:
-    """`clients` on the stack `pc` of `segment`; `run_until(predicate, device seconds)` lets time pass."""
+    """`clients` on the stack `pc` of `segment`; `run_until(predicate, device seconds)` lets time pass.
+
+    `do(function, *arguments)` calls it where the board runs.
+    """
 
     pc: object
     segment: object
@@ -125,8 +127,10 @@ class Soak:
     cable: object
     board_ip: bytes
     run_until: object
+    do: object = lambda function, *arguments: function(*arguments)
     seed: int = 0
     clients: int = 4
+    registers: int = 1000  # of the board
 
     def __post_init__(self):
         self.clock = self.pc.clock
@@ -140,29 +144,29 @@ class Soak:
         self.everyone = [Client(self) for _ in range(self.clients)]
 
     def next_register(self):
-        self._register = (self._register + 1) % REGISTERS
+        self._register = (self._register + 1) % self.registers
         return self._register
 
     # Faults: each is set, lasts, and is cleared
 
     def wire(self):
-        self.segment.faults = Faults(loss=0.05, dup=0.05, reorder=0.1, corrupt=0.02)
+        self.do(setattr, self.segment, "faults", Faults(loss=0.05, dup=0.05, reorder=0.1, corrupt=0.02))
         self.go(0.5)
-        self.segment.faults = NONE
+        self.do(setattr, self.segment, "faults", NONE)
 
     def cable_pull(self):
-        self.cable.link = False
+        self.do(setattr, self.cable, "link", False)
         self.go(self.random.choice((0.1, 1.0, 3.0)))
-        self.cable.link = True
+        self.do(setattr, self.cable, "link", True)
 
     def peer_reset(self):
-        self.random.choice(self.everyone).tcb.abort()
+        self.do(self.random.choice(self.everyone).tcb.abort)
 
     def peer_vanishes(self):
-        self.random.choice(self.everyone).tcb.abort()
-        self.cable.link = False  # nobody hears it
+        self.do(self.random.choice(self.everyone).tcb.abort)
+        self.do(setattr, self.cable, "link", False)  # nobody hears it
         self.go(0.05)
-        self.cable.link = True
+        self.do(setattr, self.cable, "link", True)
 
     def torn_reads(self):
         self.option(torn_reads=0.2)
@@ -174,16 +178,16 @@ class Soak:
         self.option(stuck_cr=1.0)
 
     def brown_out(self):
-        self.chip.brown_out()
+        self.do(self.chip.brown_out)
 
     def spi_errors(self):
         self.option(spi_errors=0.0005)
 
     def option(self, **wanted):
         before = self.chip.options
-        self.chip.options = replace(before, **wanted)
+        self.do(setattr, self.chip, "options", replace(before, **wanted))
         self.go(0.5)
-        self.chip.options = before
+        self.do(setattr, self.chip, "options", before)
 
     def go(self, seconds):
         self.run_until(lambda: False, seconds)
@@ -208,11 +212,11 @@ class Soak:
     def service_is_back(self, name):
         """A client that knows nothing of the fault is served within BACK_S."""
         start = self.clock.now
-        probe = Client(self)
+        probe = self.do(Client, self)
         assert self.run_until(lambda: probe.exchanges, BACK_S), (name, self.counts, self.faults)
         self.slowest = max(self.slowest, (self.clock.now - start) / NS_PER_S)
         probe.once = True
-        probe.tcb.shutdown()
+        self.do(probe.tcb.shutdown)
 
     def end(self):
         """Every client goes."""

@@ -20,6 +20,7 @@ from hardwire_host import native
 from hardwire_host.bundle import blank_filesystem, build_filesystem
 from hardwire_host.image import find_or_build
 from hardwire_host.virtual.board import VirtualBoard
+from hardwire_host.virtual.ether import Segment
 from hardwire_host.virtual.forward import Forwarder
 from hardwire_host.virtual.lab import Lab
 from hardwire_host.virtual.tcpip import Stack
@@ -61,7 +62,8 @@ class Live:
 
     @staticmethod
     async def _make(arguments):
-        board = VirtualBoard(lab=Lab(pace=arguments.pop("pace", True)), **arguments)
+        lab = Lab(arguments.pop("segment", Segment), pace=arguments.pop("pace", True))
+        board = VirtualBoard(lab=lab, **arguments)
         await board.start()
         return board
 

@@ -32,6 +32,7 @@ _NO_MODE = b"\0"
 _RETRY = b"\x07\xd0\x08"  # RTR 200 ms, RCR 8: the chip's own values (datasheet 4.1), up to 31.8 s in all
 _MEMORY_KB = b"\2\2"  # Sn_RXBUF_SIZE, Sn_TXBUF_SIZE
 _block = bytearray(R.SOCKET_END)
+_block_memory = memoryview(_block)[R.SN_RXBUF_SIZE : R.SN_TX_FSR]
 _KEEPALIVE = (
     b"\x02"  # Sn_KPALVTR, 5 s each: ask a silent peer whether it is there (not before data has passed)
 )
@@ -180,7 +181,7 @@ class Endpoint:
         return (
             block[R.SN_MR] == self._mode[0]
             and block[R.SN_PORT] << 8 | block[R.SN_PORT + 1] == self._port
-            and block[R.SN_RXBUF_SIZE : R.SN_TX_FSR] == _MEMORY_KB
+            and _block_memory == _MEMORY_KB
             and block[R.SN_IMR] == (_IMR_SENDING if self._sending else _IMR_QUIET)[0]
             and block[R.SN_KPALVTR] == _KEEPALIVE[0]
             and not block[R.SN_CR]
@@ -360,7 +361,9 @@ class Chip:
         self.bus = bus
         self._reset_pin = reset_pin
         self._one = bytearray(1)
-        self._common = bytearray(R.COMMON_END)  # as read last
+        self._common = bytearray(R.COMMON_END)  # as read last, and parts of it
+        self._network = memoryview(self._common)[R.GAR : R.INTLEVEL]
+        self._retry = memoryview(self._common)[R.RTR : R.PTIMER]
         self._settings = bytes(18)  # from GAR on
         self._simr = 0
         self.endpoints = [Endpoint(bus, number) for number in range(R.SOCKETS)]
@@ -413,12 +416,10 @@ class Chip:
         """Compare the common registers with what was written: SOUND, WRONG or LOST; `linked`, `conflict`. One frame."""
         common = self._common
         self.bus.read(R.COMMON, R.MR, common)
-        settings = common[R.GAR : R.INTLEVEL]
-        if common[R.VERSIONR] != R.VERSION or (settings != self._settings and not any(settings)):
+        same = self._network == self._settings
+        if common[R.VERSIONR] != R.VERSION or not (same or any(self._network)):
             return LOST
-        if settings != self._settings or common[R.SIMR] != self._simr or common[R.MR] or common[R.IMR]:
-            return WRONG
-        if common[R.RTR : R.PTIMER] != _RETRY:
+        if not same or self._retry != _RETRY or common[R.SIMR] != self._simr or common[R.MR] or common[R.IMR]:
             return WRONG
         self.linked = bool(common[R.PHYCFGR] & R.PHY_LNK)
         self.conflict = bool(common[R.IR] & R.IR_CONFLICT)
