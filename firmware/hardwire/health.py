@@ -62,6 +62,8 @@ class Health:
         if chip.linked != self.link:
             self.link = chip.linked
             log.info("link %s", "up" if self.link else "down")
+            if self.link:
+                self._net.link_came_back()
         if chip.conflict:
             self.conflict = True
 

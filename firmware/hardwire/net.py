@@ -8,7 +8,7 @@ calls the socket's owner, with no task switch and, in steady state, no allocatio
 from . import log
 from .compat import const, micropython, sleep_ms, ticks_diff, ticks_ms
 from .health import Health
-from .pool import Pool
+from .pool import DOUBT_TICKS, Pool
 from .transport import TICK_MS, Transport
 from .w5500 import regs as R
 from .w5500.chip import ChipError
@@ -299,6 +299,13 @@ class Net:
         self.errors += 1
         log.exception(transport.service.name, error)
         transport.abort()
+
+    def link_came_back(self):
+        """Who was connected may have gone meanwhile, and could not say so."""
+        for endpoint in self._endpoints:
+            if isinstance(endpoint.owner, Transport):
+                endpoint.owner.doubt()
+        self._until_arm = DOUBT_TICKS  # then who has not spoken may go
 
     def conflict(self):
         """Whether another host was seen to use our address since this was asked last."""

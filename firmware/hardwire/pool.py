@@ -5,7 +5,8 @@ In: the chip's sockets, services with their limits. Out: listeners; a connection
 While a service has room, it has a listener; the sockets nobody needs are listeners too, because the chip has no
 backlog: as many clients as there are listeners may connect at the same moment. For a service without a listener
 another one's spare listener is taken; if there is none, the connection idle longest of a service that has more than its
-reserve goes.
+reserve goes. A service that has all the connections it may have listens on if one of them is idle and a socket is
+free: who comes takes its place (IG 4.2.1.1: close the oldest unused connection).
 """
 
 from . import log
@@ -15,6 +16,7 @@ from .transport import Transport
 from .w5500 import regs as R
 
 EVICT_TICKS = const(50)  # a connection without traffic for this long may be closed to make room
+DOUBT_TICKS = const(5)  # the same where the cable was out meanwhile: its peer may have gone, and come again
 LISTEN_TRIES = const(3)  # in a row that leave a socket closed: the chip takes no commands
 
 _TAKEN = (
@@ -23,6 +25,16 @@ _TAKEN = (
     R.ESTABLISHED,
     R.CLOSE_WAIT,
 )  # where LISTEN leads, and what may follow at once
+
+
+def _stale(transport):
+    """Whether it may be closed to make room."""
+    return transport.idle_ticks >= (DOUBT_TICKS if transport.doubtful else EVICT_TICKS)
+
+
+def _rank(transport):
+    """The higher, the sooner it goes."""
+    return transport.doubtful, transport.idle_ticks
 
 
 class Pool:
@@ -53,6 +65,9 @@ class Pool:
                         self._evict(service)
                     else:
                         self._make_listener(service, endpoint)
+        for service in self.services:
+            if not service.room and not service.armed:
+                self._offer_place_of_idle(service)
         for wanted in range(2, R.SOCKETS + 1):
             for service in self.services:
                 if service.armed < wanted and service.room:
@@ -100,40 +115,55 @@ class Pool:
             best.owner.armed -= 1
         return best
 
-    def _evict(self, service):
-        """Close a connection so that `service` gets a listener; its socket comes back by `closed`."""
-        victim = None
+    def _offer_place_of_idle(self, service):
+        idlest = self._idlest(lambda owner: owner.service is service)
+        if idlest is not None and _stale(idlest):
+            endpoint = self._free_endpoint()
+            if endpoint is not None:
+                self._make_listener(service, endpoint)
+            elif idlest.doubtful:
+                idlest.close()
+
+    def _idlest(self, among):
+        """The connection that goes first of those for which `among(transport)`; None if there is none to go."""
+        best = None
         for endpoint in self._endpoints:
             owner = endpoint.owner
-            if isinstance(owner, Transport):
-                if owner.is_closing():
-                    return  # a socket is coming back already
-                theirs = owner.service
-                may_go = theirs.open > theirs.reserve and not theirs.prefers(owner.peer[0])
-                if may_go and (victim is None or owner.idle_ticks > victim.idle_ticks):
-                    victim = owner
-        if victim is not None and (service.open < service.reserve or victim.idle_ticks >= EVICT_TICKS):
+            if isinstance(owner, Transport) and not owner.is_closing() and among(owner):
+                if not owner.service.prefers(owner.peer[0]) and (best is None or _rank(owner) > _rank(best)):
+                    best = owner
+        return best
+
+    def _evict(self, service):
+        """Close a connection so that `service` gets a listener; its socket comes back by `closed`."""
+        for endpoint in self._endpoints:
+            if isinstance(endpoint.owner, Transport) and endpoint.owner.is_closing():
+                return  # a socket is coming back already
+        victim = self._idlest(lambda owner: owner.service.open > owner.service.reserve)
+        if victim is not None and (service.open < service.reserve or _stale(victim)):
             log.info("%s: idle connection closed, %s needs its socket", victim.service.name, service.name)
             self.evicted += 1
             victim.close()
 
     def place_for(self, service, address):
-        """Whether one more from `address` may be: its oldest idle connection goes, if it has too many."""
-        if not service.per_peer:
-            return True
-        idlest = None
-        count = 0
-        for endpoint in self._endpoints:
-            owner = endpoint.owner
-            theirs = isinstance(owner, Transport) and owner.service is service and not owner.is_closing()
-            if theirs and owner.peer[0] == address:
-                count += 1
-                if idlest is None or owner.idle_ticks > idlest.idle_ticks:
-                    idlest = owner
-        if count < service.per_peer:
-            return True
-        if idlest.idle_ticks < EVICT_TICKS:
+        """Whether one more from `address` may be: where there are too many, the idlest goes if it is idle."""
+        if service.per_peer:
+            count = 0
+            for endpoint in self._endpoints:
+                owner = endpoint.owner
+                if isinstance(owner, Transport) and owner.service is service and owner.peer[0] == address:
+                    count += not owner.is_closing()
+            if count >= service.per_peer:
+                return self._replace(lambda owner: owner.service is service and owner.peer[0] == address)
+        if service.open >= service.connections:
+            return self._replace(lambda owner: owner.service is service)
+        return True
+
+    def _replace(self, among):
+        idlest = self._idlest(among)
+        if idlest is None or not _stale(idlest):
             return False
+        self.evicted += 1
         idlest.close()
         return True
 

@@ -50,6 +50,7 @@ class Transport:
         self._silent = True  # no byte has come since connect
         self._received = None
         self.idle_ticks = 0  # since the last byte came or went; reset by `_active`
+        self.doubtful = False  # nothing has come since the cable was put back
         self.service = service
         self.peer = peer
         self.protocol = None
@@ -251,6 +252,12 @@ class Transport:
             net.bug(self, bug)
         net.closed(self.service)
 
+    def doubt(self):
+        """The cable was out: the peer may have gone."""
+        if not self._closing:
+            self.doubtful = True
+            self.idle_ticks = 0
+
     def drop(self):
         """Close at once and silently."""
         self._endpoint.close()
@@ -267,7 +274,7 @@ class Transport:
             log.info("%s: half a message for too long: closed", self.service.name)
             self.close()
         if self._active and not self._closing:
-            self._active = self._silent = False
+            self._active = self._silent = self.doubtful = False
             self.idle_ticks = 0
             return
         self.idle_ticks += 1

@@ -92,6 +92,32 @@ def test_the_idlest_connection_over_the_reserve_makes_room():
     served(board, ONE)
 
 
+def test_a_service_with_all_its_connections_replaces_the_idlest():
+    one = service(ONE, connections=3)
+    board = InProcessBoard(one)
+    peers = [served(board, ONE) for _ in range(3)]
+    assert refused(board, ONE) == "reset"
+    board.run(IDLE_S)
+    peers[0].send(b"not me")
+    board.run(1.0)
+    served(board, ONE)
+    board.run(0.1)
+    assert [peer.eof for peer in peers] == [False, True, False] and board.net.evicted == 1
+
+
+def test_an_offered_place_is_not_taken_from_who_speaks_again():
+    one = service(ONE, connections=3)
+    board = InProcessBoard(one)
+    peers = [served(board, ONE) for _ in range(3)]
+    board.run(IDLE_S + 1.0)
+    assert listeners(board) == 1
+    for peer in peers:
+        peer.send(b"here I am")
+    board.run(0.2)
+    assert refused(board, ONE) == "end"
+    assert not any(peer.eof for peer in peers) and board.net.evicted == 0
+
+
 def test_busy_connections_stay():
     one, two = service(ONE, connections=7, reserve=2), service(TWO, connections=3, reserve=1)
     board = InProcessBoard(one, two)
@@ -102,6 +128,32 @@ def test_busy_connections_stay():
         board.run(1.0)
     assert board.net.evicted == 0 and refused(board, ONE) == "reset"
     served(board, TWO)
+
+
+def test_who_went_while_the_cable_was_out_makes_room_at_once():
+    """Clients that give up and come again must not wait until their old connections count as idle."""
+    one = service(ONE, connections=6, reserve=2)
+    board = InProcessBoard(one)
+    alive, gone = served(board, ONE), [served(board, ONE) for _ in range(5)]
+    board.run(0.5)  # all is acknowledged: the board would notice by itself otherwise
+    cable = board.segment.ports[0]
+    cable.link = False
+    board.run(1.5)
+    for peer in gone:
+        peer.tcb.forget()
+    cable.link = True
+    back = [Peer(board, ONE)]
+    for _ in range(40):
+        if len(back) == 4 and back[-1].up:
+            break
+        if back[-1].reason:
+            back.pop()
+        if not back or back[-1].up:
+            back.append(Peer(board, ONE))
+        alive.send(b"!")
+        board.run(0.05)
+    assert [peer.up for peer in back] == [True] * 4
+    assert not alive.eof and alive.reason is None
 
 
 def test_a_reserve_is_kept_for_its_service():

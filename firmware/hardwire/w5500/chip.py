@@ -11,7 +11,8 @@ from .regs import SEND, SN_TX_WR  # on the request path: found twice as fast as 
 
 CHUNK = const(2048)  # most bytes handed over at once: the receive memory of a socket
 
-_RESET_LOW_MS = 1  # RSTn low >= 500 us (datasheet 5.5.1)
+# sleep_ms(n) ends at the n-th turn of the millisecond, so it may last little more than n - 1.
+_RESET_LOW_MS = 2  # RSTn low >= 500 us (datasheet 5.5.1)
 _START_MS = 2  # PLL lock >= 1 ms after RSTn
 _VERSION_WAIT_MS = 200  # some chips answer 0 for a while after reset
 _MEMORY_MAX = const(0x4000)
