@@ -39,8 +39,7 @@ async def main(board):
     heap = [0, time.ticks_add(time.ticks_ms(), -HEAP_AGE_MS)]  # KB free, when looked at
 
     def coils_written(table, address, count):
-        if address == 0:
-            board.led(table[0])
+        board.led(table[0])
 
     def inputs_read(table, address, count):
         """Input registers as listed in the README, computed when somebody asks."""
@@ -72,7 +71,7 @@ async def main(board):
     def discretes_read(table, address, count):
         table[0] = board.net.link
 
-    bank.coils.on_write = coils_written
-    bank.input_registers.on_read = inputs_read
-    bank.discrete_inputs.on_read = discretes_read
+    bank.coils.after_write(coils_written, 0, 1)
+    bank.input_registers.before_read(inputs_read)
+    bank.discrete_inputs.before_read(discretes_read, 0, 1)
     await board.run(SERVICES + diagnostics(board.settings["services"]))

@@ -39,7 +39,9 @@ def adu(pdu, transaction=1, unit=0xFF):
 def execute(bank, pdu, before=b"\x55" * 3, behind=b""):
     """One PDU through respond, surrounded by other bytes, with guards around the room for the response."""
     out = bytearray(GUARD + bytes(M.MAX_PDU) + GUARD)
-    n = M.respond(memoryview(before + pdu + behind), len(before), len(pdu), bank, out, len(GUARD))
+    n = M.respond(
+        memoryview(before + pdu + behind), len(before), len(pdu), bank, bank.functions, out, len(GUARD)
+    )
     assert 2 <= n <= M.MAX_PDU
     assert out[: len(GUARD)] == GUARD and out[-len(GUARD) :] == GUARD
     return bytes(out[len(GUARD) : len(GUARD) + n])

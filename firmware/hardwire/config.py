@@ -88,11 +88,21 @@ def network(text):
     return number & mask, mask
 
 
+def networks(texts):
+    """What `among` takes, of a list in the settings. Raises ConfigError."""
+    return [network(text) for text in texts]
+
+
+def among(address, networks):
+    """Whether `address`, 4 bytes, lies in one of the networks."""
+    number = int.from_bytes(address, "big")
+    return any(number & mask == prefix for prefix, mask in networks)
+
+
 def _networks(value):
     if not isinstance(value, list) or len(value) > NETWORKS_MAX:
         raise ConfigError("expected a list of at most %d addresses or networks" % NETWORKS_MAX)
-    for text in value:
-        network(text)
+    networks(value)
     return value
 
 
@@ -153,11 +163,17 @@ def _seconds(value):
     return _number(value, 0, 86400)
 
 
-def _service(port, connections, reserve):
+def _switch(value):
+    if not isinstance(value, bool):
+        raise ConfigError("expected true or false")
+    return value
+
+
+def _service(port, connections, reserve, **more):
     # connections: most at once, 0 = off; reserve: of them not given to others; per_peer: from one address, 0 = any.
     # idle_s: a silent connection is closed after this, 0 = never. allow: who may connect, empty = all;
     # priority: whose connections are never closed to make room for others.
-    return {
+    section = {
         "port": (port, _port),
         "connections": (connections, _connections),
         "reserve": (reserve, _connections),
@@ -166,6 +182,8 @@ def _service(port, connections, reserve):
         "allow": ([], _networks),
         "priority": ([], _networks),
     }
+    section.update(more)
+    return section
 
 
 # key -> (default, check); a dict is a section. One place for names, defaults and limits.
@@ -185,7 +203,8 @@ SCHEMA = {
         "mac": (None, _mac),  # None: locally administered, derived from the board's unique id
     },
     "services": {
-        "modbus": _service(502, 6, 2),
+        # writes: without it clients only read; write_allow: who may write then, empty = all that may connect
+        "modbus": _service(502, 6, 2, writes=(False, _switch), write_allow=([], _networks)),
         "echo": _service(7, 0, 1),  # the next three are for tests, and off
         "discard": _service(9, 0, 1),
         "chargen": _service(19, 0, 1),

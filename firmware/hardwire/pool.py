@@ -130,7 +130,8 @@ class Pool:
         for endpoint in self._endpoints:
             owner = endpoint.owner
             if isinstance(owner, Transport) and not owner.is_closing() and among(owner):
-                if not owner.service.prefers(owner.peer[0]) and (best is None or _rank(owner) > _rank(best)):
+                may_go = not owner.service.prefers(owner.peer[0])
+                if may_go and (best is None or _rank(owner) > _rank(best)):
                     best = owner
         return best
 
@@ -154,12 +155,12 @@ class Pool:
                 if isinstance(owner, Transport) and owner.service is service and owner.peer[0] == address:
                     count += not owner.is_closing()
             if count >= service.per_peer:
-                return self._replace(lambda owner: owner.service is service and owner.peer[0] == address)
+                return self._give_up(lambda owner: owner.service is service and owner.peer[0] == address)
         if service.open >= service.connections:
-            return self._replace(lambda owner: owner.service is service)
+            return self._give_up(lambda owner: owner.service is service)
         return True
 
-    def _replace(self, among):
+    def _give_up(self, among):
         idlest = self._idlest(among)
         if idlest is None or not _stale(idlest):
             return False

@@ -1,13 +1,8 @@
 """A service: what listens where, for whom, and how many sockets it may have. The lines of app.py."""
 
-from .config import network
+from .config import among, networks
 from .w5500 import regs as R
 from .w5500.chip import CHUNK
-
-
-def _among(address, networks):
-    number = int.from_bytes(address, "big")
-    return any(number & mask == prefix for prefix, mask in networks)
 
 
 class Service:
@@ -37,11 +32,14 @@ class Service:
         self.refused = 0  # connected, and not allowed to
 
     def configure(self, settings):
-        """Take the values of its section of the settings."""
+        """Take the values of its section of the settings; a factory with `configure` gets them too."""
         for key in ("port", "connections", "idle_s", "reserve", "per_peer"):
             setattr(self, key, settings.get(key, getattr(self, key)))
-        self._allow = [network(text) for text in settings.get("allow", ())]
-        self._priority = [network(text) for text in settings.get("priority", ())]
+        self._allow = networks(settings.get("allow", ()))
+        self._priority = networks(settings.get("priority", ()))
+
+        if settings and hasattr(self.factory, "configure"):
+            self.factory.configure(settings)
 
     @property
     def room(self):
@@ -50,11 +48,11 @@ class Service:
 
     def allows(self, address):
         """Whether a peer at `address` (4 bytes) may connect."""
-        return not self._allow or _among(address, self._allow)
+        return not self._allow or among(address, self._allow)
 
     def prefers(self, address):
         """Whether a connection from `address` is never closed to make room."""
-        return _among(address, self._priority)
+        return among(address, self._priority)
 
     def event(self, endpoint):
         """Something happened at one of the listening sockets."""

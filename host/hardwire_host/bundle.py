@@ -33,6 +33,7 @@ SLOTS = ("a", "b")
 MANIFEST = "manifest.json"  # of a tree; written last, so a tree that has one is complete
 SLOT_FILE = "slot"
 CONFIG_FILE = settings.PATH.lstrip("/")
+VIRTUAL_SETTINGS = '{"services": {"modbus": {"writes": true}}}'
 
 # Third-party modules the firmware imports, file by file: what it does not import stays off the board.
 LIBRARIES = (
@@ -106,12 +107,13 @@ def check_settings(text: str) -> None:
         raise HardwireError(USAGE, f"configuration: {error}") from None
 
 
-def settings_text(text: str | None, board: str) -> str:
-    """The settings file for `board`: `text` (JSON, or None for an empty one) with the board's name in it.
+def settings_text(text: str | None, board: str, virtual: bool = False) -> str:
+    """The settings file for `board`: `text` (JSON, or None for the first one) with the board's name in it.
 
+    `virtual`: it is for the virtual board, whose first settings let Modbus clients write: only this PC reaches it.
     Raises HardwireError as `check_settings` does.
     """
-    text = text or "{}"
+    text = text or (VIRTUAL_SETTINGS if virtual else "{}")
     check_settings(text)
     given = json.loads(text)
     if given.get("board") == board:
@@ -150,7 +152,7 @@ def build_filesystem(
     size: int | None = None,
     bundle: Bundle | None = None,
 ) -> bytes:
-    """A littlefs image with the firmware in slot a: what `hardwire deploy` makes of a blank board.
+    """A littlefs image with the firmware in slot a: what `hardwire deploy` makes of a blank virtual board.
 
     `config_text`: the settings, JSON. `size`: as for `pack`. `bundle`: what `build` made of `board` and `app`, if it
     has been done. Raises HardwireError as `build` and `check_settings` do.
@@ -160,7 +162,7 @@ def build_filesystem(
     content[f"{SLOTS[0]}/{MANIFEST}"] = bundle.manifest
     content |= bundle.root
     content[SLOT_FILE] = SLOTS[0].encode()
-    content[CONFIG_FILE] = settings_text(config_text, board).encode()
+    content[CONFIG_FILE] = settings_text(config_text, board, virtual=True).encode()
     return pack(board, content, size)
 
 

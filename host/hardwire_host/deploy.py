@@ -242,7 +242,13 @@ def deploy(
                 bundle = bundles.build(named, app)
             check_board(identity, named)
             outcome = update(
-                transport, bundle, config_text, dry_run=dry_run, planned=planned, progress=progress
+                transport,
+                bundle,
+                config_text,
+                virtual=target.board is not None,
+                dry_run=dry_run,
+                planned=planned,
+                progress=progress,
             )
     except KeyboardInterrupt:
         kept = "nothing was switched, the board restarts what it ran"
@@ -256,16 +262,17 @@ def update(
     bundle: Bundle,
     config_text: str | None = None,
     *,
+    virtual: bool = False,
     dry_run: bool = False,
     planned: Callable[[Plan, Bundle], None] = lambda plan, bundle: None,
     progress: Progress = lambda what, path, size: None,
 ) -> Outcome:
-    """Bring the board in this session to `bundle`; arguments and errors as of `deploy`."""
+    """Bring the board in this session, `virtual` or not, to `bundle`; other arguments and errors as of `deploy`."""
     link.start_agent(transport, bundles.board_constants(bundle.board).ARCH)
     state = link.read_state(transport, bundle.manifest, SWITCH)
     if state.listed == state.active and not runs(state, bundle):  # it is damaged: look at the other one
         state = link.read_state(transport, b"", SWITCH)
-    text, warning = _settings(state, bundle.board, config_text)
+    text, warning = _settings(state, bundle.board, config_text, virtual)
     plan = make_plan(state, bundle, text.encode())
     planned(plan, bundle)
     if not dry_run and not plan.up_to_date:
@@ -284,13 +291,13 @@ def _board_in(text: str | None) -> str | None:
         return None
 
 
-def _settings(state: State, board: str, given: str | None) -> tuple[str, str | None]:
+def _settings(state: State, board: str, given: str | None, virtual: bool) -> tuple[str, str | None]:
     """The settings the board shall have, and what is wrong with them (the board then uses defaults)."""
     present = state.root[CONFIG_FILE]
     if given is not None:
         return bundles.settings_text(given, board), None
     try:
-        return bundles.settings_text(present, board), None
+        return bundles.settings_text(present, board, virtual), None
     except HardwireError as error:  # the user's, so it stays
         return present, f"/{CONFIG_FILE} on the board: {error.message}; it will use defaults"
 

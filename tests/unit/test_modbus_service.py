@@ -237,7 +237,7 @@ def test_hook_with_a_bug_is_counted_and_logged(capsys):
     server = ModbusServer(fresh_bank())
     peer = Recorder(server)
     before = content(server.bank)
-    server.bank.coils.on_write = lambda table, address, count: 1 // 0
+    server.bank.coils.after_write(lambda table, address, count: 1 // 0)
     peer.feed(adu(bytes.fromhex("05 0000 FF00")))
     assert peer.out == adu(bytes.fromhex("85 04"))
     assert content(server.bank) == before

@@ -15,8 +15,8 @@ from modbus_common import fresh_bank
 BOARD = "w5500_evb_pico"
 ARCH = "armv6m"
 FILES = (
-    *("__init__.py", "compat.py", "log.py", "services/__init__.py", "services/modbus.py"),
-    *("wire/__init__.py", "wire/bank.py", "wire/modbus.py"),
+    *("__init__.py", "compat.py", "config.py", "log.py", "services/__init__.py", "services/modbus.py"),
+    *("wire/__init__.py", "wire/bank.py", "wire/mbap.py", "wire/modbus.py"),
 )
 FUNCTIONS = bytes((1, 2, 3, 4, 5, 6, 0x0F, 0x10, 0x16, 0x17, 7, 0, 0x83))
 SIZE = 150  # addresses in each table for random requests, which mostly fit
@@ -75,7 +75,7 @@ def digest(crc32):
     state = 1
     for _ in range(ROUNDS):
         n, state = random_pdu(state, pdu)
-        value = crc32(out[: M.respond(pdu, 0, n, bank, out, 0)], value)
+        value = crc32(out[: M.respond(pdu, 0, n, bank, bank.functions, out, 0)], value)
     return [crc32(table.data, value) for table in (bank.coils, bank.holding_registers)]
 
 
@@ -104,7 +104,7 @@ for name, requests, responses, _ in V.PDUS:
     bank = fresh_bank()
     for request, response in zip(requests.split("|"), responses.split("|")):
         request = unhex(request)
-        if out[: M.respond(request, 0, len(request), bank, out, 0)] != unhex(response):
+        if out[: M.respond(request, 0, len(request), bank, bank.functions, out, 0)] != unhex(response):
             wrong.append(name)
 """
 
@@ -127,7 +127,7 @@ class Transport:
         self.closed = True
 
     def get_extra_info(self, name):
-        return None
+        return "192.0.2.1", 50000
 
 
 def connected():
@@ -153,7 +153,7 @@ HEAP = """
 import gc
 
 
-class Sink:
+class Sink(Transport):
     @micropython.native
     def write(self, data):
         pass

@@ -10,61 +10,77 @@ server then holds at most what one data_received brought (2048 bytes on the boar
 client, so that no transaction has to be refused with exception 06.
 """
 
-from array import array
-
 from .. import log
-from ..compat import WRITE_COPIES, const, micropython
-from ..wire.modbus import (
-    DISCARDED,
-    EXCEPTIONS,
-    MAX_ADU,
-    PRODUCED,
-    REQUESTS,
-    ROOM,
-    TALLY,
-    FrameError,
-    answer,
-    copy,
-)
+from ..compat import WRITE_COPIES, const, micropython, ticks_diff, ticks_ms
+from ..config import among, ip_bytes, networks
+from ..wire.bank import DISCARDED, EXCEPTIONS, FRAME_ERRORS, PRODUCED, REQUESTS, ROOM, WRAP
+from ..wire.mbap import MAX_ADU, FrameError, answer
+from ..wire.modbus import copy, read_only
 
 OUT = const(1024)  # bytes of responses in one write: three of the longest, or 90 short ones
+REFUSAL_MS = const(1000)
 VIEWS = const(32)  # lengths of responses whose slices are kept, 16 bytes each
 
 _len = len  # a builtin is looked for among all names of this module first, which costs 9 us
 
 
 class ModbusServer:
-    """What the connections to one `bank` share, and their factory: call it for a protocol."""
+    """What the connections to one `bank` share, and their factory: call it for a protocol.
 
-    def __init__(self, bank):
+    `writes`: whether clients may write at all.
+    """
+
+    def __init__(self, bank, writes=True):
         self.bank = bank
         self.connections = 0  # open now
-        self.frame_errors = 0  # connections closed because the stream could not be cut into ADUs
         self.hook_errors = 0  # exceptions raised by the application's hooks
-        self.tally = array("I", bytes(4 * TALLY))
-        self.tally[ROOM] = OUT
         self.out = bytearray(OUT)
         self.views = {}
+        self._writes = writes
+        self._writers = ()  # networks that may write; none: all
+        self._read_only = None  # functions for clients that may not, once there was one
+        self._refusal_at = ticks_ms() - REFUSAL_MS
+        self._silent = 0  # refused writes not logged
         if bank.on_error is None:
             bank.on_error = self._hook_failed
+        if bank.on_refused is None:
+            bank.on_refused = self._write_refused
 
     def __call__(self):
         return ModbusProtocol(self)
 
+    def configure(self, settings):
+        """Take `writes` and `write_allow` of a section of the settings; for connections that begin then."""
+        self._writes = settings["writes"]
+        self._writers = networks(settings["write_allow"])
+
+    def functions(self, address):
+        """The functions for a client at `address`, dotted quad (IG 4.2.3)."""
+        if self._writes and (not self._writers or among(ip_bytes(address), self._writers)):
+            return self.bank.functions
+        if self._read_only is None:
+            self._read_only = read_only(self.bank)
+        return self._read_only
+
     @property
     def requests(self):
         """Requests answered, by a response or an exception."""
-        return self.tally[REQUESTS]
+        return self.bank.tally[REQUESTS]
 
     @property
     def exceptions(self):
         """Requests answered by an exception."""
-        return self.tally[EXCEPTIONS]
+        return self.bank.tally[EXCEPTIONS]
 
     @property
     def discarded(self):
         """ADUs skipped because their protocol identifier was not 0."""
-        return self.tally[DISCARDED]
+        return self.bank.tally[DISCARDED]
+
+    @property
+    def frame_errors(self):
+        """Connections closed because the stream could not be cut into ADUs."""
+        return self.bank.tally[FRAME_ERRORS]
 
     def view(self, n):
         """out[:n], which is made once for each of the VIEWS lengths seen last."""
@@ -76,6 +92,21 @@ class ModbusServer:
     def _hook_failed(self, error):
         self.hook_errors += 1
         log.exception("modbus: hook", error)
+
+    def _write_refused(self, function, address, count):
+        """One line per REFUSAL_MS: a client that insists must not push everything else out of the log."""
+        now = ticks_ms()
+        if ticks_diff(now, self._refusal_at) < REFUSAL_MS:
+            self._silent += 1
+            return
+        silent, self._silent, self._refusal_at = self._silent, 0, now
+        session = self.bank.session
+        peer = session.peer if session is not None else None
+        who = peer[0] if peer else "a client"
+        more = ", and %d before" % silent if silent else ""
+        log.warning(
+            "modbus: %s may not write: function %d, %d from %d%s", who, function, count, address, more
+        )
 
 
 class ModbusProtocol:
@@ -99,12 +130,19 @@ class ModbusProtocol:
         """True while part of an ADU is held: the network core closes a connection where that lasts."""
         return self._held > 0
 
+    @property
+    def peer(self):
+        """(address, port) of the client, the address as dotted quad."""
+        return self._transport.get_extra_info("peername")
+
     def connection_made(self, transport):
         self._transport = transport
         self._server.connections += 1
         write = transport.write if WRITE_COPIES else lambda data: transport.write(bytes(data))
         server = self._server
-        self._tools = server.bank, server.out, server.tally, server.views, write
+        functions = server.functions(self.peer[0])
+        server.bank.tally[ROOM] = OUT
+        self._tools = server.bank, functions, server.out, server.views, write
 
     def connection_lost(self, exc):
         self._server.connections -= 1
@@ -173,8 +211,9 @@ class ModbusProtocol:
 
     def _broken(self):
         """The stream cannot be cut any more."""
-        self._server.frame_errors += 1
-        log.debug("modbus: %s: stream out of step, closed", self._transport.get_extra_info("peername"))
+        tally = self._server.bank.tally
+        tally[FRAME_ERRORS] = tally[FRAME_ERRORS] + 1 & WRAP
+        log.debug("modbus: %s: stream out of step, closed", self.peer)
         self._held = 0
         self._transport.close()
 
@@ -182,12 +221,13 @@ class ModbusProtocol:
 @micropython.viper
 def _serve(protocol, data, at: int, n: int) -> int:
     """Answer the ADUs in data[at:n]. Returns where it stopped: at n, or before an ADU that must wait."""
-    bank, out, tally, views, write = protocol._tools
+    bank, functions, out, views, write = protocol._tools
+    bank.session = protocol
     while at < n:
         if protocol._paused:
             break
-        at = int(answer(data, at, n, bank, out, tally))
-        produced = tally[PRODUCED]
+        at = int(answer(data, at, n, bank, functions, out))
+        produced = bank.tally[PRODUCED]
         if not produced:
             break
         try:

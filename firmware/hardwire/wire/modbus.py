@@ -1,9 +1,8 @@
-"""Modbus: requests in, responses out, over a bank of coils and registers.
+"""Modbus: request PDUs in, response PDUs out, over a bank of coils and registers.
 
-In: request bytes in a caller's buffer, and a Bank. Out: response bytes in a caller's buffer. Never: I/O,
-time, heap per request, an exception other than FrameError, a bank changed by a refused request.
-Two layers. PDU: `respond` and the functions in FUNCTIONS know nothing of framing. MBAP: `answer` frames them
-for TCP. A new function code is one function, one line of FUNCTIONS, and its vectors in tests/vectors.py.
+In: a request in a caller's buffer, and a Bank. Out: the response in a caller's buffer. Never: framing (wire.mbap is
+that of TCP), I/O, time, heap per request, an exception, a bank changed by a refused request.
+A new function code is one function, one call of `register`, and its vectors in tests/vectors.py.
 
 Microseconds are counted here: on an RP2040 at 125 MHz an attribute or a global costs 1 to 2, a call 5 to 8.
 
@@ -12,7 +11,7 @@ IG = MODBUS Messaging on TCP/IP Implementation Guide V1.0b.
 """
 
 from ..compat import const, micropython, ptr8, ptr32
-from .bank import Bank, find  # noqa: F401 (Bank is for those who import this file)
+from .bank import BareBank, find
 
 # Exception codes (AP 7)
 ILLEGAL_FUNCTION = const(1)
@@ -41,29 +40,12 @@ _WRITE_BITS = const(0x7B0)  # AP 6.11
 _WRITE_REGISTERS = const(0x7B)  # AP 6.12
 _EXCHANGE_REGISTERS = const(0x79)  # AP 6.17, the write part
 
-# MBAP header (IG 3.1.3): transaction 2, protocol 2, length of what follows 2, unit 1; then the PDU
-_PROTOCOL = const(2)
-_LENGTH = const(4)
-_UNIT = const(6)
-_HEADER = const(7)
 MAX_PDU = const(253)  # AP 4.1
-MAX_ADU = const(260)
-_LEAST = const(8)  # bytes in the smallest ADU: header and function code
-
-# What `answer` counts, as indices of its `tally`; counts wrap at 30 bits to stay small integers on the board
-PRODUCED = const(0)  # bytes written to `out` by the last call
-REQUESTS = const(1)  # answered, with an exception or without
-EXCEPTIONS = const(2)  # of these, with an exception
-DISCARDED = const(3)  # skipped because the protocol identifier was not 0 (IG 4.4.2.2)
-ROOM = const(4)  # not a count: length of `out`
-TALLY = const(5)
+_WRITES = const(8)  # place in the tally, as wire.bank has it
 _WRAP = const(0x3FFFFFFF)
 
+_len = len  # a builtin is looked for among all names of this module first, which costs 9 us
 _FEW_BITS = const(64)  # up to here a loop is faster than a call of `copy`
-
-
-class FrameError(Exception):
-    """The stream cannot be cut into ADUs any more: close the connection."""
 
 
 # What the functions share
@@ -91,11 +73,34 @@ def copy(to: int, at: int, target: ptr8, source: ptr8, n: int):
         n -= 1
 
 
+@micropython.viper
+def _ask(bank, hooks, values, address: int, count: int) -> int:
+    """Call those of `hooks` whose range has one of the addresses. Returns 0, or the first exception code."""
+    spans = ptr32(hooks.spans)
+    functions = hooks.functions
+    n = int(_len(functions))
+    end = address + count
+    i = 0
+    while i < n:
+        first = spans[2 * i]
+        last = spans[2 * i + 1]
+        if address < last and first < end:
+            if first < address:
+                first = address
+            if last > end:
+                last = end
+            code = int(_call(bank, functions[i], values, first, last - first))
+            if code:
+                return code
+        i += 1
+    return 0
+
+
 @micropython.native  # bytecode with this many locals would take its frame from the heap: 0.2 ms
-def _ask(bank, hook, table, address, count):
+def _call(bank, hook, values, address, count):
     """The hook's verdict: 0 or an exception code."""
     try:
-        code = hook(table, address, count)
+        code = hook(values, address, count)
         return 0 if code is None else _checked(code)
     except Exception as error:
         return _failed(bank, error)
@@ -114,42 +119,111 @@ def _failed(bank, error):
 
 
 @micropython.viper
-def _write_in(bank, table, address: int, count: int, source, at: int) -> int:
-    """Registers from source[at:] to the table. Returns 0, or an exception code negated."""
-    index = int(find(table, address, count))
-    if index < 0:
-        return 0 - ILLEGAL_DATA_ADDRESS
-    data = table.data
-    first = index << 1
-    n = count << 1
-    hook = table.on_write
-    if hook:
-        copy(0, first, bank.undo, data, n)
-    copy(first, at, data, source, n)
-    if hook:
-        code = int(_ask(bank, hook, table, address, count))
-        if code:
-            if code != ACKNOWLEDGE:
-                copy(first, 0, data, bank.undo, n)
-            return 0 - code
-    return 0
+def _locked(spans: ptr32, n: int, address: int, end: int) -> bool:
+    """Whether one of the n / 2 spans has one of the addresses."""
+    i = 0
+    while i < n:
+        if address < spans[i + 1] and spans[i] < end:
+            return True
+        i += 2
+    return False
 
 
 @micropython.viper
-def _write_bits_in(bank, table, address: int, count: int, source: ptr8, at: int) -> int:
-    """Bits from source[at:] to the table. Returns 0, or an exception code negated."""
+def _whole(starts: ptr8, at: int) -> bool:
+    return bool(starts[at >> 3] >> (at & 7) & 1)
+
+
+@micropython.viper
+def _permit(bank, table, function: int, address: int, count: int) -> int:
+    """Index of the first value, where a client may write all of them; else an exception code negated."""
     index = int(find(table, address, count))
     if index < 0:
         return 0 - ILLEGAL_DATA_ADDRESS
+    if table.locked and _locked(table.locked, int(_len(table.locked)), address, address + count):
+        bank.refused(function, address, count)
+        return 0 - ILLEGAL_DATA_ADDRESS
+    starts = table.starts
+    if starts and not (_whole(starts, index) and _whole(starts, index + count)):
+        return 0 - ILLEGAL_DATA_ADDRESS
+    return index
+
+
+@micropython.viper
+def _propose(bank, table, bits: bool, address: int, count: int, source, at: int, n: int) -> int:
+    """Ask before_write about the n bytes from source[at:]. Returns 0 or an exception code."""
+    proposed = bank.proposed
+    proposed.first = address
+    proposed.count = count
+    proposed.bits = bits
+    copy(0, at, proposed.data, source, n)
+    return int(_ask(bank, table.writing, proposed, address, count))
+
+
+@micropython.viper
+def _settle(bank, table, address: int, count: int, first: int, n: int, before: int) -> int:
+    """What was written to data[first : first + n] is asked about. Returns 0, or an exception code negated.
+
+    `before`: what before_write said, 0 or ACKNOWLEDGE.
+    """
+    hooks = table.written
+    if hooks:
+        code = int(_ask(bank, hooks, table, address, count))
+        if code:
+            if code != ACKNOWLEDGE:
+                copy(first, 0, table.data, bank.undo, n)
+                return 0 - code
+            before = code
+    tally = ptr32(bank.tally)
+    tally[_WRITES] = (tally[_WRITES] + 1) & _WRAP
+    return 0 - before
+
+
+@micropython.viper
+def _write_in(bank, table, function: int, address: int, count: int, source, at: int) -> int:
+    """Registers from source[at:] to the table. Returns 0, or an exception code negated."""
+    index = int(_permit(bank, table, function, address, count))
+    if index < 0:
+        return index
+    first = index << 1
+    n = count << 1
+    code = 0
+    if table.writing:
+        code = int(_propose(bank, table, False, address, count, source, at, n))
+        if code and code != ACKNOWLEDGE:
+            return 0 - code
+    data = table.data
+    if table.written:
+        copy(0, first, bank.undo, data, n)
+    copy(first, at, data, source, n)
+    return int(_settle(bank, table, address, count, first, n, code))
+
+
+@micropython.viper
+def _write_bits_in(bank, table, function: int, address: int, count: int, source, at: int) -> int:
+    """Bits from source[at:] to the table. Returns 0, or an exception code negated."""
+    index = int(_permit(bank, table, function, address, count))
+    if index < 0:
+        return index
+    code = 0
+    if table.writing:
+        code = int(_propose(bank, table, True, address, count, source, at, (count + 7) >> 3))
+        if code and code != ACKNOWLEDGE:
+            return 0 - code
     data = table.data
     first = index >> 3
-    shift = index & 7
-    n = (shift + count + 7) >> 3  # bytes touched
-    hook = table.on_write
-    if hook:
+    n = ((index & 7) + count + 7) >> 3  # bytes touched
+    if table.written:
         copy(0, first, bank.undo, data, n)
-    target = ptr8(data)
-    to = first
+    _copy_bits(data, index, source, at, count)
+    return int(_settle(bank, table, address, count, first, n, code))
+
+
+@micropython.viper
+def _copy_bits(target: ptr8, index: int, source: ptr8, at: int, count: int):
+    """`count` bits from source[at:] to bit `index` of target and on; others there are kept."""
+    to = index >> 3
+    shift = index & 7
     left = count
     if shift == 0 and count > _FEW_BITS:
         left = count & 7
@@ -168,13 +242,6 @@ def _write_bits_in(bank, table, address: int, count: int, source: ptr8, at: int)
         to += 1
         at += 1
         left -= 8
-    if hook:
-        code = int(_ask(bank, hook, table, address, count))
-        if code:
-            if code != ACKNOWLEDGE:
-                copy(first, 0, data, bank.undo, n)
-            return 0 - code
-    return 0
 
 
 # The functions. Each takes the request PDU request[at : at + n], n >= 1, has room for MAX_PDU bytes in
@@ -200,9 +267,9 @@ def _read_bits(request: ptr8, at: int, n: int, bank, response: ptr8, to: int) ->
     index = int(find(table, address, count))
     if index < 0:
         return 0 - ILLEGAL_DATA_ADDRESS
-    hook = table.on_read
-    if hook:
-        refused = int(_ask(bank, hook, table, address, count))
+    hooks = table.reading
+    if hooks:
+        refused = int(_ask(bank, hooks, table, address, count))
         if refused:
             return 0 - refused
     data = ptr8(table.data)
@@ -222,6 +289,9 @@ def _read_bits(request: ptr8, at: int, n: int, bank, response: ptr8, to: int) ->
         source += 1
     if count & 7:
         response[end - 1] &= (1 << (count & 7)) - 1  # unused bits are zero
+    hooks = table.read
+    if hooks:
+        _ask(bank, hooks, table, address, count)
     return n + 2
 
 
@@ -241,9 +311,9 @@ def _read_registers(request: ptr8, at: int, n: int, bank, response: ptr8, to: in
     index = int(find(table, address, count))
     if index < 0:
         return 0 - ILLEGAL_DATA_ADDRESS
-    hook = table.on_read
-    if hook:
-        refused = int(_ask(bank, hook, table, address, count))
+    hooks = table.reading
+    if hooks:
+        refused = int(_ask(bank, hooks, table, address, count))
         if refused:
             return 0 - refused
     n = count << 1
@@ -258,6 +328,9 @@ def _read_registers(request: ptr8, at: int, n: int, bank, response: ptr8, to: in
         response[to + 1] = data[at + 1]
         to += 2
         at += 2
+    hooks = table.read
+    if hooks:
+        _ask(bank, hooks, table, address, count)
     return n + 2
 
 
@@ -271,9 +344,9 @@ def _write_single(request: ptr8, at: int, n: int, bank, response: ptr8, to: int)
         high = request[at + 3]
         if (high != 0 and high != 0xFF) or request[at + 4] != 0:
             return 0 - ILLEGAL_DATA_VALUE
-        refused = int(_write_bits_in(bank, bank.coils, address, 1, request, at + 3))  # FF: its lowest bit
+        refused = int(_write_bits_in(bank, bank.coils, 5, address, 1, request, at + 3))  # FF: its lowest bit
     else:
-        refused = int(_write_in(bank, bank.holding_registers, address, 1, request, at + 3))
+        refused = int(_write_in(bank, bank.holding_registers, 6, address, 1, request, at + 3))
     if refused:
         return refused
     copy(to, at, response, request, n)
@@ -296,9 +369,9 @@ def _write_multiple(request: ptr8, at: int, n: int, bank, response: ptr8, to: in
     if count < 1 or count > most or request[at + 5] != size or n != 6 + size:
         return 0 - ILLEGAL_DATA_VALUE
     if coils:
-        refused = int(_write_bits_in(bank, bank.coils, address, count, request, at + 6))
+        refused = int(_write_bits_in(bank, bank.coils, 0x0F, address, count, request, at + 6))
     else:
-        refused = int(_write_in(bank, bank.holding_registers, address, count, request, at + 6))
+        refused = int(_write_in(bank, bank.holding_registers, 0x10, address, count, request, at + 6))
     if refused:
         return refused
     copy(to, at, response, request, 5)
@@ -315,9 +388,9 @@ def _mask_write(request: ptr8, at: int, n: int, bank, response: ptr8, to: int) -
     index = int(find(table, address, 1))
     if index < 0:
         return 0 - ILLEGAL_DATA_ADDRESS
-    hook = table.on_read
-    if hook:
-        refused = int(_ask(bank, hook, table, address, 1))
+    hooks = table.reading
+    if hooks:
+        refused = int(_ask(bank, hooks, table, address, 1))
         if refused:
             return 0 - refused
     data = ptr8(table.data)
@@ -326,7 +399,7 @@ def _mask_write(request: ptr8, at: int, n: int, bank, response: ptr8, to: int) -
         mask = request[at + 3 + i]
         response[to + i] = data[(index << 1) + i] & mask | request[at + 5 + i] & (mask ^ 0xFF)
         i += 1
-    refused = int(_write_in(bank, table, address, 1, response, to))
+    refused = int(_write_in(bank, table, 0x16, address, 1, response, to))
     if refused:
         return refused
     copy(to, at, response, request, n)
@@ -351,30 +424,62 @@ def _exchange(request: ptr8, at: int, n: int, bank, response: ptr8, to: int) -> 
     if index < 0:
         return 0 - ILLEGAL_DATA_ADDRESS
     to_address = request[at + 5] << 8 | request[at + 6]
-    refused = int(_write_in(bank, table, to_address, written, request, at + 10))
+    refused = int(_write_in(bank, table, 0x17, to_address, written, request, at + 10))
     if refused:
         return refused
     return int(_read_registers(request, at, 5, bank, response, to))  # begins like a request to read
 
 
-FUNCTIONS = [None] * 0x80  # by function code, 1..127 (AP 4.1); applications may add their own
-FUNCTIONS[READ_COILS] = _read_bits
-FUNCTIONS[READ_DISCRETE_INPUTS] = _read_bits
-FUNCTIONS[READ_HOLDING_REGISTERS] = _read_registers
-FUNCTIONS[READ_INPUT_REGISTERS] = _read_registers
-FUNCTIONS[WRITE_SINGLE_COIL] = _write_single
-FUNCTIONS[WRITE_SINGLE_REGISTER] = _write_single
-FUNCTIONS[WRITE_MULTIPLE_COILS] = _write_multiple
-FUNCTIONS[WRITE_MULTIPLE_REGISTERS] = _write_multiple
-FUNCTIONS[MASK_WRITE_REGISTER] = _mask_write
-FUNCTIONS[READ_WRITE_MULTIPLE_REGISTERS] = _exchange
+_COUNTED = (WRITE_MULTIPLE_COILS, WRITE_MULTIPLE_REGISTERS, READ_WRITE_MULTIPLE_REGISTERS)
+_STANDARD = (
+    (READ_COILS, _read_bits, False),
+    (READ_DISCRETE_INPUTS, _read_bits, False),
+    (READ_HOLDING_REGISTERS, _read_registers, False),
+    (READ_INPUT_REGISTERS, _read_registers, False),
+    (WRITE_SINGLE_COIL, _write_single, True),
+    (WRITE_SINGLE_REGISTER, _write_single, True),
+    (WRITE_MULTIPLE_COILS, _write_multiple, True),
+    (WRITE_MULTIPLE_REGISTERS, _write_multiple, True),
+    (MASK_WRITE_REGISTER, _mask_write, True),
+    (READ_WRITE_MULTIPLE_REGISTERS, _exchange, True),
+)
+
+
+class Bank(BareBank):
+    """A bank with the functions on data registered. Arguments as for Table."""
+
+    def __init__(self, *tables, **named_tables):
+        super().__init__(*tables, **named_tables)
+        for code, function, writes in _STANDARD:
+            self.register(code, function, writes)
+
+
+def read_only(bank):
+    """bank.functions for a client that may not write: those that write report it and answer ILLEGAL_FUNCTION."""
+    return [_refuse if code in bank.writers else function for code, function in enumerate(bank.functions)]
+
+
+def _refuse(request, at, n, bank, response, to):
+    """In the place of a function that writes. AP 7: code 01 says "wrong state" too."""
+    function = request[at]
+    exchange = function == READ_WRITE_MULTIPLE_REGISTERS
+    where = at + (5 if exchange else 1)
+    address = count = 0
+    if n >= (9 if exchange else 5):
+        address = request[where] << 8 | request[where + 1]
+        count = 1
+        if function in _COUNTED and n >= 6:
+            count = request[where + 2] << 8 | request[where + 3]
+    bank.refused(function, address, count)
+    return -ILLEGAL_FUNCTION
 
 
 @micropython.viper
-def respond(request, at: int, n: int, bank, response, to: int) -> int:
+def respond(request, at: int, n: int, bank, functions, response, to: int) -> int:
     """Execute the request PDU request[at : at + n], n >= 1; write the response PDU to response[to:].
 
-    `response` needs room for MAX_PDU bytes and must not overlap the request. Returns the response's length.
+    `functions`: bank.functions, or what `read_only` makes of them. `response` needs room for MAX_PDU bytes and must not
+    overlap the request. Returns the response's length.
     What is no request (code 0, and the codes of exceptions from 0x80 on) is answered like an unknown
     function: its code with the top bit set, exception 01. The sum of AP 7 would make 0x81 look like a good
     answer to function 1.
@@ -382,7 +487,7 @@ def respond(request, at: int, n: int, bank, response, to: int) -> int:
     function = ptr8(request)[at]
     code = ILLEGAL_FUNCTION
     if function < 0x80:
-        handler = FUNCTIONS[function]
+        handler = functions[function]
         if handler:
             length = int(handler(request, at, n, bank, response, to))
             if length > 0:
@@ -392,47 +497,3 @@ def respond(request, at: int, n: int, bank, response, to: int) -> int:
     out[to] = function | 0x80
     out[to + 1] = code
     return 2
-
-
-@micropython.viper
-def answer(buf, at: int, n: int, bank, out, tally) -> int:
-    """Answer the complete ADUs in buf[at:n], in order, into `out`; returns the position behind the last one.
-
-    Every unit identifier is answered and echoed, 0 too (IG 4.4.1.2). ADUs of another protocol are skipped.
-    `tally` is an array("I") of TALLY entries: tally[ROOM] is the length of `out`, at least MAX_ADU;
-    tally[PRODUCED] becomes the number of bytes written there; the others count. Stops early where one more
-    response might not fit. Raises FrameError if the stream cannot be cut at buf[at]; responses to what comes
-    before are handed out first.
-    """
-    counts = ptr32(tally)
-    request = ptr8(buf)
-    response = ptr8(out)
-    last = counts[ROOM] - MAX_ADU
-    to = 0
-    counts[PRODUCED] = 0
-    while to <= last and n - at >= _UNIT:
-        size = _UNIT + (request[at + _LENGTH] << 8 | request[at + _LENGTH + 1])
-        if size < _LEAST or size > MAX_ADU:
-            if to:
-                break
-            raise FrameError("length field not in 2..254")
-        if n - at < size:
-            break
-        if request[at + _PROTOCOL] | request[at + _PROTOCOL + 1]:
-            counts[DISCARDED] = (counts[DISCARDED] + 1) & _WRAP
-        else:
-            length = int(respond(buf, at + _HEADER, size - _HEADER, bank, out, to + _HEADER))
-            counts[REQUESTS] = (counts[REQUESTS] + 1) & _WRAP
-            if response[to + _HEADER] & 0x80:
-                counts[EXCEPTIONS] = (counts[EXCEPTIONS] + 1) & _WRAP
-            response[to] = request[at]
-            response[to + 1] = request[at + 1]
-            response[to + _PROTOCOL] = 0
-            response[to + _PROTOCOL + 1] = 0
-            response[to + _LENGTH] = 0
-            response[to + _LENGTH + 1] = length + 1
-            response[to + _UNIT] = request[at + _UNIT]
-            to += length + _HEADER
-            counts[PRODUCED] = to
-        at += size
-    return at

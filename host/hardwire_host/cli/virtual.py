@@ -24,7 +24,7 @@ KILL_S = 5.0
 
 BOARDS_MAX = 16  # each is slower than the one before: they share a core
 
-DHCP_CONFIG = '{"network": {"mode": "dhcp"}}'
+DHCP_CONFIG = '{"network": {"mode": "dhcp"}, "services": {"modbus": {"writes": true}}}'
 
 _FORWARD = re.compile(r"(?:(?P<host>\[[^\]]+\]|[^:\[\]]+):)?(?P<pc>\d{1,5}):(?P<board>\d{1,5})")
 

@@ -122,7 +122,9 @@ def _plans(spec: Spec) -> list[_Plan]:
 
 def _nth_config(text: str | None, settings: dict, number: int) -> str:
     """The configuration of the board `number` places behind the first: the next name, address and MAC."""
-    given = json.loads(text or "{}")
+    from ..bundle import VIRTUAL_SETTINGS
+
+    given = json.loads(text or VIRTUAL_SETTINGS)
     network = settings["network"]
     mask = int.from_bytes(ip_bytes(network["netmask"]), "big")
     first = int.from_bytes(ip_bytes(network["address"]), "big")
