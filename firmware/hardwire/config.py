@@ -7,7 +7,7 @@ half-written file: `save` writes a new file and renames it.
 import json
 import os
 
-PATH = "/config.json"
+PATH = "config.json"  # in the folder a board starts in: / on RP2, /flash on STM32
 MAX_BYTES = 4096  # a file larger than this is no configuration of ours; keeps a bad file from eating the heap
 
 NETWORKS_MAX = 16  # entries of an access list: each costs a comparison at connect
@@ -141,7 +141,7 @@ def _mode(value):
     return value
 
 
-def _key(value):
+def secret(value):
     return value if value is None else _text(value, 64)
 
 
@@ -190,7 +190,7 @@ def _service(port, connections, reserve, **more):
 SCHEMA = {
     "board": ("w5500_evb_pico", _module),
     "name": ("hardwire", _name),
-    "key": (None, _key),  # for setting an address by discovery; None: nobody can
+    "key": (None, secret),  # for setting an address by discovery; None: nobody can
     # Resets a board whose core does not turn for 8 s. auto: where Ctrl-C can switch it off again (RP2).
     "watchdog": ("auto", _watchdog),
     "network": {
@@ -242,6 +242,7 @@ def parse(text):
     """JSON text -> settings with every key present. Raises ConfigError with the key's path."""
     settings = _merge(SCHEMA, _given(text), "")
     _check_ports(settings["services"])
+    _check_address(settings["network"])
     return settings
 
 
@@ -261,6 +262,16 @@ def _check_ports(services):
         if other and service["connections"] and services[other]["connections"]:
             raise ConfigError("services.%s.port: %d is the port of %s" % (name, service["port"], other))
         seen[service["port"]] = name
+
+
+def _check_address(network):
+    address, mask = (int.from_bytes(ip_bytes(network[key]), "big") for key in ("address", "netmask"))
+    host = address & ~mask & 0xFFFFFFFF
+    if mask < 0xFFFFFFFE and host in (0, ~mask & 0xFFFFFFFF):  # RFC 3021: links of two have neither
+        what = "broadcast" if host else "network"
+        raise ConfigError(
+            "network.address: %s is the %s address under %s" % (network["address"], what, network["netmask"])
+        )
 
 
 def defaults():
@@ -298,6 +309,12 @@ def usable(text):
     except ConfigError as error:
         problems.append(str(error))
         settings["services"] = defaults()["services"]
+    try:
+        _check_address(settings["network"])
+    except ConfigError as error:
+        problems.append(str(error))
+        for key in ("address", "netmask", "gateway"):
+            settings["network"][key] = SCHEMA["network"][key][0]
     return settings, problems[0] if problems else None
 
 

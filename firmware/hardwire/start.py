@@ -1,6 +1,8 @@
 """Boot: settings -> board -> app. A bad settings file never keeps the board off the network."""
 
 import asyncio
+import json
+import sys
 
 from . import __version__, config, log
 from .board import Board
@@ -13,11 +15,20 @@ def _settings():
     return settings
 
 
+def own_board():
+    """The board that `hardwire deploy` compiled the running tree for: the one whose file is there for certain."""
+    try:
+        with open(sys.path[0] + "/manifest.json") as file:
+            return json.load(file)["board"]
+    except (OSError, ValueError, KeyError):  # copied by hand, or frozen with all board files
+        return config.defaults()["board"]
+
+
 def _board(settings):
     try:
         return Board(settings)
     except (ImportError, ValueError) as error:  # there is no such file, or it is for another MCU
-        board = config.defaults()["board"]
+        board = own_board()
         log.error("board %s: %s; using %s", settings["board"], error, board)
         settings["board"] = board
         return Board(settings)

@@ -23,7 +23,7 @@ from hardwire.config import ConfigError
 
 from .errors import USAGE, HardwireError
 
-SECRET_CHECK = config._key  # what marks a key of SCHEMA as a secret: that this is its check
+SECRET_CHECK = config.secret  # what marks a key of SCHEMA as a secret: that this is its check
 HIDDEN = {"hidden": True}  # in place of a secret
 FILE, DEFAULT = "file", "default"  # where a value comes from
 UNSET = object()  # as a new value: the key goes, its default counts

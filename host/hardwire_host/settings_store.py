@@ -61,7 +61,12 @@ class Store(Protocol):
 # On the board. The first line printed is JSON; null: there is no firmware of ours.
 
 # As start.py does it: what the app will use, and why not what the file says.
-_READ = """import json
+_READ = """import json, sys
+def own_board():
+ try:
+  from hardwire.start import own_board
+  return own_board()
+ except ImportError: return config.defaults()["board"]
 def walk(tree, path):
  for key, rule in tree.items():
   if isinstance(rule, dict): walk(rule, path + key + ".")
@@ -74,14 +79,14 @@ def main():
  try: __import__("hardwire.boards." + settings["board"])
  except ImportError:
   problem = "board: no board file " + settings["board"]
-  settings["board"] = config.defaults()["board"]
+  settings["board"] = own_board()
  walk(config.SCHEMA, "")
  print(json.dumps([data, settings, problem, secrets]))
 secrets = []
 try: from hardwire import config
 except ImportError: print("null")
 else:
- mark = getattr(config, "_key", 0)
+ mark = getattr(config, "secret", 0)
  main()
 """
 
@@ -116,7 +121,7 @@ class BoardFile:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self.name = f"{target.name}:{config.PATH}"
+        self.name = f"{target.name}:/{config.PATH}"
 
     def read(self) -> Configuration:
         """See Store."""

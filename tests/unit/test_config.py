@@ -10,7 +10,9 @@ from hardwire import config
 GOOD = (
     ("{}", ("network", "address"), "192.168.77.20"),
     ('{"network": {"mode": "dhcp"}}', ("network", "mode"), "dhcp"),
-    ('{"network": {"netmask": "255.255.255.252"}}', ("network", "netmask"), "255.255.255.252"),
+    ('{"network": {"netmask": "255.255.255.248"}}', ("network", "netmask"), "255.255.255.248"),
+    ('{"network": {"netmask": "255.255.255.254"}}', ("network", "netmask"), "255.255.255.254"),
+    ('{"network": {"netmask": "255.255.255.255"}}', ("network", "netmask"), "255.255.255.255"),
     ('{"network": {"mac": "02:00:00:12:34:56"}}', ("network", "mac"), "02:00:00:12:34:56"),
     ('{"network": {"mac": null}}', ("network", "mac"), None),
     ('{"services": {"modbus": {"port": 1502}}}', ("services", "modbus", "port"), 1502),
@@ -34,6 +36,12 @@ BAD = (
     ('{"network": {"address": "0.0.0.0"}}', "network.address: expected the address of one host"),
     ('{"network": {"address": "224.0.0.1"}}', "network.address: expected the address of one host"),
     ('{"network": {"netmask": "255.0.255.0"}}', "network.netmask: expected a netmask"),
+    (
+        '{"network": {"address": "10.1.0.0", "netmask": "255.255.0.0"}}',
+        "is the network address under 255.255.0.0",
+    ),
+    ('{"network": {"address": "192.168.77.255"}}', "is the broadcast address under 255.255.255.0"),
+    ('{"network": {"netmask": "255.255.255.252"}}', "192.168.77.20 is the network address"),
     ('{"network": {"netmask": "0.0.0.0"}}', "network.netmask: expected a netmask"),
     ('{"network": {"mac": "01:00:00:12:34:56"}}', "network.mac: a device's MAC address is not a multicast"),
     ('{"network": {"mac": "02:00:00:12:34"}}', "network.mac: expected a MAC address"),

@@ -272,10 +272,7 @@ class Endpoint:
             self.unread = 0
         if n <= 0:
             return None
-        if n <= _SMALL:
-            view = _views[n]
-        else:
-            view = _view(n)
+        view = _views[n] if n <= _SMALL else _view(n)
         if not view:
             view = _view(n)
         rx_rd = int(self._rx_rd)

@@ -103,8 +103,26 @@ class Bits(Table):
     """Coils or discrete inputs: table[address] is a bool. IndexError if the address is in no range."""
 
     @staticmethod
+    def bytes_of(count):
+        """Bytes that so many values take, packed."""
+        return (count + 7) // 8
+
+    @staticmethod
     def _size(count):
         return (count + 7) // 8 + 1  # one spare byte: bits are moved sixteen at a time
+
+    def cut(self, address, count):
+        """Values, packed from the lowest bit on. IndexError as for [address]."""
+        data = bytearray(self.bytes_of(count))
+        for i in range(count):
+            if self[address + i]:
+                data[i >> 3] |= 1 << (i & 7)
+        return data
+
+    def put(self, address, count, data):
+        """Set values from what `cut` returned."""
+        for i in range(count):
+            self[address + i] = data[i >> 3] >> (i & 7) & 1
 
     @micropython.native
     def __getitem__(self, address):
@@ -128,8 +146,25 @@ class Registers(Table):
     """
 
     @staticmethod
-    def _size(count):
+    def bytes_of(count):
+        """Bytes that so many values take."""
         return count * 2
+
+    _size = bytes_of
+
+    def cut(self, address, count):
+        """Values as they travel. IndexError as for [address]."""
+        at = self.place(address)
+        return self.data[at : at + 2 * count]
+
+    def put(self, address, count, data):
+        """Set values from what `cut` returned."""
+        at = self.place(address)
+        self.data[at : at + 2 * count] = data
+
+    def place(self, address):
+        """Where the register's two bytes begin in `data`."""
+        return 2 * _place(self, address)
 
     @micropython.native
     def __getitem__(self, address):

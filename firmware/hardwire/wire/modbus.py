@@ -454,6 +454,11 @@ class Bank(BareBank):
             self.register(code, function, writes)
 
 
+def told(bank, table, address, count):
+    """Tell the after_write hooks of what was changed otherwise than by a client. Returns what they return."""
+    return _ask(bank, table.written, table, address, count) if table.written else 0
+
+
 def read_only(bank):
     """bank.functions for a client that may not write: those that write report it and answer ILLEGAL_FUNCTION."""
     return [_refuse if code in bank.writers else function for code, function in enumerate(bank.functions)]
