@@ -23,6 +23,7 @@ run: setup ## a virtual board in the foreground; Ctrl-C ends it
 	@exec $(BIN)/hardwire virtual up $(ARGS)
 
 test: lint ## lint, then all tests
+	@tests/programs.sh
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: setup ## ruff (rules and format) and codespell

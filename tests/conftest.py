@@ -8,3 +8,12 @@ from hardwire import compat
 @pytest.fixture(autouse=True)
 def real_time_afterwards(monkeypatch):
     monkeypatch.setattr(compat, "now_ns", compat.now_ns)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--target", metavar="HOST[:PORT]", help="run the Modbus conformance tests against this server"
+    )
+    parser.addoption(
+        "--target-write", type=int, metavar="ADDRESS", help="four holding registers there that they may write"
+    )

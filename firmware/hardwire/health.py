@@ -2,14 +2,17 @@
 
 In: ticks of net.py, suspicion from whoever got an answer that cannot be. Out: registers as they should be; after a
 power dip or a command that the chip does not take, a chip that was reset, and services back. One frame each half
-second: all common registers, then one socket's. Nothing here waits longer than a reset takes, 5 ms.
+second: all common registers, or one socket's. Nothing here waits longer than a reset takes, 5 ms.
 """
 
 from . import log
 from .compat import const
+from .service import Service
+from .w5500 import regs as R
 from .w5500.chip import LOST, SOUND, ChipError
 
 HALF_PERIOD = const(5)  # ticks between two looks
+LOOKS = const(8)  # a round: the chip every other time, between that three listeners, one other socket
 PATIENCE_MS = const(5)  # for the chip to answer after a reset; then again at the next look
 
 
@@ -19,8 +22,8 @@ class Health:
     def __init__(self, net):
         self._net = net
         self._ticks = 0
-        self._turn = False
-        self._next = 0  # endpoint to look at
+        self._looks = 0
+        self._last = [0, 0]  # sockets looked at last: one that does not listen, and one that does
         self._suspected = False
         self.link = False
         self.conflict = False  # another host uses our address; cleared by who reads it
@@ -39,12 +42,32 @@ class Health:
             self._ticks = 0
             if self.recovering:
                 self._set_up()
-            elif self._suspected or self._turn:
-                self._suspected = self._turn = False
-                self._look_at_chip()
             else:
-                self._turn = True
-                self._look_at_socket()
+                self._look()
+
+    def _look(self):
+        """Every other time the chip, else a listener, now and then another socket."""
+        endpoint = None
+        if self._suspected:
+            self._suspected = False
+        else:
+            self._looks = (self._looks + 1) % LOOKS
+            if not self._looks & 1:
+                endpoint = self._choose(self._looks > 0)
+        if endpoint is None:
+            self._look_at_chip()
+        else:
+            self._look_at_socket(endpoint)
+
+    def _choose(self, listening):
+        """The next socket in use that listens, or does not; None if there is none."""
+        endpoints = self._net.chip.endpoints
+        for _ in endpoints:
+            number = self._last[listening] = (self._last[listening] + 1) % len(endpoints)
+            owner = endpoints[number].owner
+            if owner is not None and isinstance(owner, Service) == listening:
+                return endpoints[number]
+        return None
 
     def _look_at_chip(self):
         chip = self._net.chip
@@ -67,11 +90,8 @@ class Health:
         if chip.conflict:
             self.conflict = True
 
-    def _look_at_socket(self):
-        endpoints = self._net.chip.endpoints
-        self._next = (self._next + 1) % len(endpoints)
-        endpoint = endpoints[self._next]
-        if endpoint.owner is not None and not endpoint.sound() and not endpoint.sound():
+    def _look_at_socket(self, endpoint):
+        if not endpoint.sound() and not endpoint.sound():
             if endpoint.commanded() >> 8:
                 self._net.stuck(endpoint)
                 return
@@ -79,6 +99,11 @@ class Health:
             log.warning("socket %d: settings found wrong, written again", endpoint.number)
             endpoint.repair()
             self._net.wake(endpoint.bit)
+            self._suspected = (
+                True  # after a power dip every socket is like that: the chip's own registers tell
+            )
+        if endpoint.seen in (R.CLOSED, R.SYNRECV):
+            self._net.alert()  # no interrupt tells of a SYN, nor of the reset that may follow it
 
     def recover(self, reason):
         """Set the chip up anew. Every connection is lost, every service listens again."""

@@ -21,6 +21,9 @@ NO_INT_IDLE_MS = const(60)  # ... and when nothing happens: with the health chec
 # After the last event listeners are looked at in every tick, and then by Health alone.
 ALERT_TICKS = const(30)
 HANDSHAKE_TICKS = const(20)  # a SYN not followed by ACK for this long: the listener is armed anew
+# ... and where every listener of a service is in a handshake, for this long: a flood takes them all at once. More than
+# 200 ms, after which the chip repeats its SYN-ACK.
+PRESSED_TICKS = const(3)
 ARM_TICKS = const(10)  # between attempts to get a listener for a service that has none
 STOP_MS = const(20)  # for FIN to go out before the sockets are closed
 EPHEMERAL, EPHEMERAL_END = const(49152), const(65535)  # local ports of connections we make (RFC 6335)
@@ -379,10 +382,13 @@ class Net:
         if not self._alert:
             return
         state = endpoint.state()
-        if state == R.SYNRECV:
+        if state == R.LISTENING:
+            service.deaf = 0
+        elif state == R.SYNRECV:
             self._alert = ALERT_TICKS
+            service.deaf += 1
             endpoint.waited += 1
-            if endpoint.waited >= HANDSHAKE_TICKS:
+            if endpoint.waited >= HANDSHAKE_TICKS or service.deaf > PRESSED_TICKS * service.armed:
                 self.rearm(service, endpoint)
-        elif state != R.LISTENING:
+        else:
             self.wake(endpoint.bit)

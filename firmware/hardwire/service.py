@@ -28,6 +28,7 @@ class Service:
         self.net = None  # set by Net.serve
         self.open = 0  # connections
         self.armed = 0  # listening sockets
+        self.deaf = 0  # handshakes found since one of them was found listening; net.py's
         self.accepted = 0
         self.refused = 0  # connected, and not allowed to
 

@@ -236,6 +236,7 @@ class Transport:
     def _lost(self, error):
         if self._endpoint.owner is self:
             self._endpoint.owner = None
+            self._endpoint.unsent = False  # `event` may go on, and the socket be a listener by then
             self._end(error)
 
     def _end(self, error):

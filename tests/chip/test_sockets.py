@@ -4,12 +4,14 @@ import pytest
 
 from hardwire.service import Service
 from hardwire.w5500 import regs as R
-from hardwire_host.virtual.inprocess import InProcessBoard
+from hardwire_host.virtual.inprocess import BOARD_IP, BOARD_MAC, InProcessBoard
+from hardwire_host.virtual.packets import RST, SYN, tcp
 from hardwire_host.virtual.tcpip import Stack
 from peers import Peer
 
 ONE, TWO, THREE = 7001, 7002, 7003
 OTHER_IP = bytes((192, 168, 77, 9))
+OTHER_MAC = bytes((2, 0, 0, 0, 0, 9))
 IDLE_S = 5.5  # after which a connection may be closed to make room
 
 
@@ -274,3 +276,33 @@ def test_two_hundred_connections_from_twenty_clients_at_once():
         assert board.run_until(lambda: one.open == 0)
     assert served_count + refused_count == 200 and served_count >= 60
     served(board, ONE)
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["no ACK", "RST"])
+def test_a_quiet_board_survives_a_scan(reset):
+    """No interrupt tells of a SYN, nor of the reset that may follow it."""
+    one = service(ONE, connections=6)
+    board = InProcessBoard(one)
+    port = board.segment.attach("scanner")
+    board.run(10.0)
+    for number in range(6):
+        for flags in (SYN, RST) if reset else (SYN,):
+            seq = 2 if flags == RST else 1
+            source = bytes((10, 0, 0, number))
+            port.send(tcp(BOARD_MAC, OTHER_MAC, source, BOARD_IP, 0, 40000, ONE, seq, 0, flags, 1024))
+            board.run(0.005)
+    board.run(2.2)  # a listener is looked at every two seconds at least
+    assert listeners(board) == 6
+    served(board, ONE)
+
+
+def test_the_rest_of_a_dead_connection_is_not_sent_by_the_listener_that_has_its_socket():
+    one = service(ONE, connections=6)
+    board = InProcessBoard(one)
+    peer = Peer(board, ONE, take=0)
+    for _ in range(2):  # the second answer waits in the chip's memory for the end of the first SEND
+        peer.send(bytes(100))
+        board.run(0.05)
+    peer.tcb.abort()
+    board.run(0.5)
+    assert board.net.rearmed == 0 and listeners(board) == 6

@@ -104,6 +104,7 @@ class Endpoint:
         self._port = 0
         self.doubts = 0  # times in a row that it did not do as told; net.py's
         self.waited = 0  # ticks in a handshake; net.py's
+        self.seen = 0  # Sn_SR as `sound` has found it
 
     def reset(self):
         """The chip was reset: the socket is nobody's."""
@@ -182,6 +183,7 @@ class Endpoint:
         """Whether its registers are as `listen`, `connect` or `open_udp` left them. One frame."""
         block = _block
         self._read(self.regs, R.SN_MR, block)
+        self.seen = block[R.SN_SR]
         return (
             block[R.SN_MR] == self._mode[0]
             and block[R.SN_PORT] << 8 | block[R.SN_PORT + 1] == self._port
