@@ -1,4 +1,4 @@
-"""Connections by the thousand, and those that come to nothing, on the emulated board. Times are device time.
+"""Connections by the hundred, and those that come to nothing, on the emulated board. Times are device time.
 
 Every client is on a stack of the segment and has the segment's clock: what it measures does not depend on this PC.
 After each test the board is as before: a new client is served within BACK_S, every socket listens again, and the
@@ -305,7 +305,7 @@ def lan(board):
     board.live.do(board.end)
 
 
-def test_a_thousand_in_a_row(lan):
+def test_hundreds_in_a_row(lan):
     """Every one is served, and the last ones, with some more, as fast as the first."""
     questions = []
 

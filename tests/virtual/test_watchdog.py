@@ -8,7 +8,7 @@ from hardwire_host.bundle import build_filesystem, firmware_folder
 
 BOARD = "w5500_evb_pico"
 MODBUS = 502
-HANG = bytes.fromhex("0001 0000 0006 01 05 0007 FF00")  # coil 7 on
+HANG = bytes.fromhex("0001 0000 0006 01 05 0000 FF00")  # coil 0 on
 READ_CAUSE = bytes.fromhex("0002 0000 0006 01 04 000F 0001")
 WATCHDOG = 3  # reset cause, as the README lists them
 RESET_S = 20  # device time: 8 s of watchdog, and the boot
@@ -18,11 +18,11 @@ HOOK = "    def coils_written(table, address, count):\n"
 
 @pytest.fixture(scope="module")
 def hanging(boot, tmp_path_factory):
-    """An app that hangs when coil 7 is written."""
+    """An app that hangs when coil 0 is written."""
     source = (firmware_folder() / "app.py").read_text()
     assert source.count(HOOK) == 1
     app = tmp_path_factory.mktemp("app") / "app.py"
-    app.write_text(source.replace(HOOK, HOOK + "        if address == 7:\n            time.sleep(60)\n"))
+    app.write_text(source.replace(HOOK, HOOK + "        time.sleep(60)\n"))
     live = boot(filesystem=build_filesystem(BOARD, app=app), pace=False)
     live.wait_listening(MODBUS)
     return live
