@@ -1,7 +1,10 @@
 """What the Modbus tests share: the bank that tests/vectors.py describes, and ways to put a request to it."""
 
 import vectors as V
+import vectors_functions as F
 from hardwire.wire import modbus as M
+from hardwire.wire import modbus_diagnostics as D
+from hardwire.wire import modbus_records as X
 
 TABLES = ("coils", "discrete_inputs", "holding_registers", "input_registers")
 GUARD = b"\xa5" * 16  # around the room for a response: nobody may write there
@@ -107,3 +110,23 @@ class Recorder:
 
     def get_extra_info(self, name):
         return {"peername": ("192.0.2.1", 50000)}[name]
+
+
+def functions_bank(folder):
+    """The bank that tests/vectors_functions.py describes; its files are in `folder`."""
+    bank = fresh_bank()
+    D.install(bank)
+    X.install(bank)
+    bank.identity.update(F.IDENTITY)
+    bank.server_id = F.SERVER_ID
+    bank.exception_status = F.STATUS
+    bank.diagnostic_register = F.REGISTER
+    for number, (records, data) in F.FILES.items():
+        bank.files[number] = X.File(f"{folder}/{number}", records)
+        bank.files[number].write([(0, data)])
+    bank.files[1] = X.Plain(f"{folder}/3")
+    for address, values in F.FIFO.items():
+        bank.fifos[address] = X.Fifo()
+        for value in values:
+            bank.fifos[address].put(value)
+    return bank

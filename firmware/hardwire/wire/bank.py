@@ -237,6 +237,7 @@ class BareBank:
         self.functions = [None] * _CODES
         self.writers = set()  # codes that change something
         self.tally = array("I", bytes(4 * TALLY))
+        self.cleared = array("I", bytes(4 * TALLY))  # the tally when its counters were cleared (AP 6.8)
         self.events = bytearray(EVENTS)  # the event log (AP 6.10): entry i is events[i % 64]
         self.identity = {}  # objects of the device identification (AP 6.21): number -> bytes, or what returns them
         self.server_id = b""  # FC 11 (AP 6.13), device specific
