@@ -1,9 +1,12 @@
 """hardwire: puts the tree that /slot names in front of the module path. Runs before main.py and never raises.
 
+It also keeps the heap in one piece while modules load.
+
 `hardwire deploy` keeps two versions, /a and /b, and writes a tree's manifest.json last: a tree that has one
 is complete. Without /slot (files copied by hand, or frozen into the image) nothing changes.
 """
 
+import gc
 import os
 import sys
 
@@ -23,5 +26,8 @@ def _select():
         return
 
 
+# Every file that is imported leaves 1.4 KB of buffers behind. Collected now and then they are used again; else they
+# lie between what stays, and with 80 KB free no 4 KB are to be had in one piece.
+gc.threshold(48 * 1024)
 _select()
 del _select

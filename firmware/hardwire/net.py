@@ -74,6 +74,7 @@ class Net:
         self._milliseconds = 0
         self._alert = 0  # ticks
         self._until_arm = 0
+        self._arm_after = False  # when all sockets were served
         self._port = EPHEMERAL
         self._health = Health(self)
         self._ticking = []  # called with every tick
@@ -213,6 +214,8 @@ class Net:
                 start = ticks_ms()
             elif ticks_diff(ticks_ms(), start) >= BUDGET_MS:
                 break
+        if self._arm_after:
+            self._arm()
         return worked
 
     # For owners of sockets
@@ -251,7 +254,10 @@ class Net:
         endpoint.owner = transport
         service.open += 1
         self._connections += 1
-        self._arm()
+        if service.armed:
+            self._arm_after = True  # the first answer goes before
+        else:
+            self._arm()
         self.wake(endpoint.bit)  # data, or even FIN, may have come with the connection
         try:
             protocol = factory()
@@ -281,6 +287,7 @@ class Net:
         self._alert = ALERT_TICKS
 
     def _arm(self):
+        self._arm_after = False
         if not self._health.recovering:
             self._pool.arm()
 

@@ -1,10 +1,12 @@
 """What goes on a board: the bundle, its manifest, the filesystem image, boot.py's choice, package.json."""
 
+import gc
 import json
 import re
 import sys
 import tomllib
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -211,7 +213,8 @@ def boot(root: Path) -> list[str]:
     source = source.replace('"/slot"', f'"{root}/slot"').replace("os.stat(tree", f'os.stat("{root}" + tree')
     before = list(sys.path)
     try:
-        exec(compile(source, "boot.py", "exec"), {})
+        with mock.patch.object(gc, "threshold", create=True):  # MicroPython's
+            exec(compile(source, "boot.py", "exec"), {})
         return sys.path[: len(sys.path) - len(before)]
     finally:
         sys.path[:] = before

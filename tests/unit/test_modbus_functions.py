@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vectors_functions as F
+from hardwire import records as R
 from hardwire.wire import bank as B
 from hardwire.wire import modbus as M
 from hardwire.wire import modbus_records as X
@@ -161,7 +162,7 @@ def test_damage_is_found(tmp_path, bank):
 
 def test_a_file_grows_without_holes(tmp_path):
     bank = functions_bank(tmp_path)
-    bank.files[9] = X.File(f"{tmp_path}/9", 10000)
+    bank.files[9] = R.File(f"{tmp_path}/9", 10000)
     assert execute(bank, bytes.fromhex("14 07 06 0009 0000 0002")).hex() == "14060506" + "00000000"
     write = bytes.fromhex("15 0D 06 0009 270D 0003 1111 2222 3333")
     assert execute(bank, write) == write
@@ -175,18 +176,18 @@ def test_a_file_grows_without_holes(tmp_path):
 def test_flash_that_fails(bank, tmp_path):
     errors = []
     bank.on_error = errors.append
-    bank.files[9] = X.File(f"{tmp_path}/nowhere/9", 10)
+    bank.files[9] = R.File(f"{tmp_path}/nowhere/9", 10)
     assert execute(bank, bytes.fromhex("15 09 06 0009 0000 0001 06AF")).hex() == "9504"
-    bank.files[9] = X.File(str(tmp_path), 10)
+    bank.files[9] = R.File(str(tmp_path), 10)
     assert execute(bank, bytes.fromhex("14 07 06 0009 0000 0001")).hex() == "9404"
     assert len(errors) == 2
-    bank.files[9] = X.Plain(f"{tmp_path}/none")
+    bank.files[9] = R.Plain(f"{tmp_path}/none")
     assert execute(bank, bytes.fromhex("14 07 06 0009 0000 0001")).hex() == "9402"
 
 
 def test_any_file_can_be_read(bank, tmp_path):
     (tmp_path / "odd").write_bytes(b"12345")
-    bank.files[9] = X.Plain(f"{tmp_path}/odd")
+    bank.files[9] = R.Plain(f"{tmp_path}/odd")
     assert execute(bank, bytes.fromhex("14 07 06 0009 0000 0003")).hex() == "14080706" + "313233343500"
     assert execute(bank, bytes.fromhex("14 07 06 0009 0002 0001")).hex() == "14040306" + "3500"
     assert execute(bank, bytes.fromhex("14 07 06 0009 0002 0002")).hex() == "9402"

@@ -49,4 +49,8 @@ def bring_up(spi, cs, baudrate, mac, address, netmask, gateway, dns):
     finally:
         for name in list(sys.modules):
             if name.startswith("adafruit_") or name in ("busio", "digitalio"):
+                # What the collector takes for a pointer (Thumb code in the heap looks like some) may keep one
+                # function alive, not all modules by it; and MicroPython's dict keeps the value of what is deleted.
+                sys.modules[name].__dict__.clear()
+                sys.modules[name] = None
                 del sys.modules[name]

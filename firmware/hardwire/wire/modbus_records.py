@@ -1,13 +1,11 @@
 """Modbus functions on files and queues: 14, 15 and 18.
 
-In: requests as wire.modbus has them, files on flash. Out: responses, records in files. Never: an exception; a record
-written by a request that is refused; stored bytes that were damaged taken for good ones (exception 08).
+In: requests as wire.modbus has them; in bank.files what is read and written, as hardwire/records.py has it. Out:
+responses. Never: an exception; a record written by a request that is refused.
 Source: MODBUS Application Protocol Specification V1.1b3 (AP) 6.14, 6.15, 6.18.
 """
 
-import os
 from array import array
-from binascii import crc32
 
 from ..compat import const
 from .modbus import ILLEGAL_DATA_ADDRESS, ILLEGAL_DATA_VALUE, MAX_PDU, SERVER_DEVICE_FAILURE
@@ -21,106 +19,10 @@ MAX_RECORDS = const(10000)  # 0..270F (AP 6.14)
 _REFERENCE = const(6)  # the only reference type
 _SUB = const(7)  # bytes of a sub-request
 _FIFO_MOST = const(31)  # AP 6.18
-_BLOCK = const(128)  # bytes of records that share a checksum
-_STORED = const(132)
 
 
 class Damaged(Exception):
-    """The stored records are not those that were written."""
-
-
-class File:
-    """`records` records of 16 bits in the file at `path`: 0 until they are written.
-
-    It holds blocks of 64 records, each followed by its CRC-32, little-endian. What one request writes is on flash when
-    the file is closed: on littlefs all of it or, after a power cut, nothing; on FAT a block cut in two is found
-    damaged.
-    """
-
-    def __init__(self, path, records, writable=True):
-        self.path = path
-        self.records = records
-        self.writable = writable
-
-    def read(self, record, count, out, to):
-        """Records to out[to:]. Raises Damaged, OSError."""
-        try:
-            with open(self.path, "rb") as file:
-                self._each(file, record, count, out, to)
-        except OSError as error:
-            if error.args[0] != 2:  # ENOENT
-                raise
-            out[to : to + 2 * count] = bytes(2 * count)
-
-    def _each(self, file, record, count, out, to):
-        at, end = 2 * record, 2 * (record + count)
-        while at < end:
-            number, offset = divmod(at, _BLOCK)
-            n = min(_BLOCK - offset, end - at)
-            out[to : to + n] = _block(file, number)[offset : offset + n]
-            at += n
-            to += n
-
-    def write(self, changes):
-        """Take `changes`, [(record, bytes)]. Raises Damaged, OSError."""
-        blocks = {}
-        with open(self.path, "r+b" if _exists(self.path) else "w+b") as file:
-            for record, data in changes:
-                at, taken = 2 * record, 0
-                while taken < len(data):
-                    number, offset = divmod(at + taken, _BLOCK)
-                    if number not in blocks:
-                        blocks[number] = bytearray(_block(file, number))
-                    n = min(_BLOCK - offset, len(data) - taken)
-                    blocks[number][offset : offset + n] = data[taken : taken + n]
-                    taken += n
-            end = file.seek(0, 2) // _STORED
-            for number in range(end, min(blocks)):
-                blocks[number] = bytes(_BLOCK)  # a file has no holes
-            for number in sorted(blocks):
-                file.seek(number * _STORED)
-                file.write(blocks[number])
-                file.write(crc32(blocks[number]).to_bytes(4, "little"))
-
-
-def _block(file, number):
-    file.seek(number * _STORED)
-    stored = file.read(_STORED)
-    if not stored:
-        return bytes(_BLOCK)
-    data = stored[:_BLOCK]
-    if crc32(data).to_bytes(4, "little") != stored[_BLOCK:]:
-        raise Damaged
-    return data
-
-
-def _exists(path):
-    try:
-        os.stat(path)
-        return True
-    except OSError:
-        return False
-
-
-class Plain:
-    """Any file, read-only, as records of its bytes; the last is filled up with 0."""
-
-    writable = False
-
-    def __init__(self, path):
-        self.path = path
-
-    @property
-    def records(self):
-        """How many there are now."""
-        return min((os.stat(self.path)[6] + 1) // 2, MAX_RECORDS)
-
-    def read(self, record, count, out, to):
-        """Records to out[to:]. Raises OSError."""
-        with open(self.path, "rb") as file:
-            file.seek(2 * record)
-            data = file.read(2 * count)
-        out[to : to + 2 * count] = data + bytes(2 * count - len(data))
+    """A file says: the stored records are not those that were written. Answered by exception 08."""
 
 
 class Fifo:
