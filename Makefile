@@ -31,7 +31,7 @@ lint: setup ## ruff (rules and format) and codespell
 	@$(BIN)/ruff format -q --check
 	@$(BIN)/codespell
 
-bench: setup ## speed in device time, beside the stock library
+bench: setup ## device time beside the stock library, and the virtual board's wall time; ARGS=--keep keeps it
 	@$(BIN)/hardwire bench $(ARGS)
 
 image: setup ## build the MicroPython image and print its path; FROZEN=1: with this firmware frozen in

@@ -12,7 +12,9 @@ from hardwire.service import Service
 from hardwire.services.modbus import ModbusServer
 from hardwire.wire.modbus import Bank
 
-from .bench import EXCHANGE_S, PORT, REQUESTS, WARM_UP, Bench, Client, filesystem
+from .bench import BOARD, EXCHANGE_S, REQUESTS, WARM_UP, Bench
+from .bench_client import PORT, Client, Series
+from .bench_ours import filesystem
 from .uf2 import describe
 from .virtual.clock import NS_PER_S
 from .virtual.inprocess import InProcessBoard
@@ -21,19 +23,18 @@ REQUEST = REQUESTS["fc03_1"]
 IN_PROCESS_EXCHANGES = 3000  # half a second
 EMULATED_EXCHANGES = 100
 SETTLE_S = 0.5  # after power-on, until nothing happens any more
-IDLE_S = 3.0
+IDLE_S = 2.0
 
 
 def _in_process() -> float:
     """Exchanges per second of the firmware on the chip model, both in this process."""
     server = ModbusServer(Bank(holding_registers=1))
     board = InProcessBoard(Service("modbus", server, PORT))
-    client = Client(board.pc, board.clock, board.model)
-    client.start(REQUEST, IN_PROCESS_EXCHANGES)
+    series = Series(board.pc, board.model, [Client(board.pc)], REQUEST, IN_PROCESS_EXCHANGES, WARM_UP)
     start = time.perf_counter()
-    board.run_until(lambda: client.done, EXCHANGE_S * IN_PROCESS_EXCHANGES)
+    board.run_until(lambda: series.done, EXCHANGE_S * IN_PROCESS_EXCHANGES)
     taken = time.perf_counter() - start
-    client.sample()
+    series.sample()
     return (IN_PROCESS_EXCHANGES + WARM_UP) / taken
 
 
@@ -43,7 +44,7 @@ async def _emulated(image: Path) -> tuple[float, float, float]:
     Returns:
         With nothing connected, device seconds and CPU seconds per second; ms per exchange.
     """
-    bench = Bench(image, filesystem(describe(image).fs_size), pace=True)
+    bench = Bench(image, filesystem(BOARD, describe(image).fs_size), pace=True)
     try:
         await bench.start()
         await asyncio.sleep(SETTLE_S)
@@ -51,8 +52,9 @@ async def _emulated(image: Path) -> tuple[float, float, float]:
         await asyncio.sleep(IDLE_S)
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         device = (bench.board.clock.now - device) / NS_PER_S
+        client = await bench.connect()
         start = time.perf_counter()
-        await bench.exchange(bench.client(), REQUEST, EMULATED_EXCHANGES)
+        await bench.exchange([client], REQUEST, EMULATED_EXCHANGES, WARM_UP)
         taken = time.perf_counter() - start
     finally:
         await bench.board.stop()

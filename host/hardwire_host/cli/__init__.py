@@ -39,7 +39,7 @@ COMMANDS = (
     ("virtual dhcp", "wire", "dhcp", "Make the segment's DHCP server refuse, keep silent, lease briefly."),
     ("virtual sockets", "wire", "sockets", "Show the chip's eight sockets."),
     ("virtual reset", "wire", "reset", "Reset the board, or cut its power."),
-    ("bench", "bench", "bench", "Measure the firmware on the virtual board, next to the stock library."),
+    ("bench", "bench", "bench", "Device time beside the stock library, and the virtual board's wall time."),
 )
 GROUPS = {
     "config": "Read and change the settings of a board, or of a file.",

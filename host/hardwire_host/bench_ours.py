@@ -1,0 +1,69 @@
+"""The complete firmware for the bench: every service on, and what the bench asks of it.
+
+In: a board's name. Out: a filesystem image, and what to ask. Never: another firmware than the one that is deployed;
+its app has more registers, and tells how much heap is in use.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+from hardwire import config
+
+from .bundle import CONFIG_FILE, build_filesystem, firmware_folder, pack, settings_text
+from .errors import FAILED, HardwireError
+
+SERVICES = ("modbus", "echo", "discard", "chargen")
+_DEFAULTS = config.defaults()["services"]
+PORT = _DEFAULTS["modbus"]["port"]
+SETTINGS = json.dumps(
+    {"services": {name: {"connections": 1} for name in SERVICES if not _DEFAULTS[name]["connections"]}}
+)
+
+# Port, and the request that starts it.
+CHARGEN = _DEFAULTS["chargen"]["port"], b""
+DISCARD = _DEFAULTS["discard"]["port"], b""
+BULK_SKIPPED, BULK = 16_384, 131_072  # bytes not counted, while memories fill and windows open; bytes counted
+FOUR = b""  # asked by the first of four clients, so that they are served in turn
+HEAP_USED = bytes.fromhex(
+    "000100000006010200100020"
+)  # the answer ends with it: bytes, four of them, lowest first
+FREE_HEAP = bytes.fromhex("000100000006010400020001")  # the answer ends with it: KB, two bytes
+
+# 125 registers are the most that one request reads. The hook reads its counter into 32 discrete inputs, which the
+# other requests do not touch; it allocates nothing: small integers only.
+_LARGER = {"discrete_inputs=16": "discrete_inputs=48", "holding_registers=100": "holding_registers=125"}
+_HOOK = """
+
+def heap_used(table, address, count):
+    data = table.data
+    used = gc.mem_alloc()
+    data[2] = used & 0xFF
+    data[3] = used >> 8 & 0xFF
+    data[4] = used >> 16 & 0xFF
+
+
+bank.discrete_inputs.before_read(heap_used, 16, 32)
+"""
+
+
+def _app() -> str:
+    source = (firmware_folder() / "app.py").read_text()
+    for before, after in _LARGER.items():
+        if source.count(before) != 1:
+            raise HardwireError(FAILED, f"app.py does not say {before}")
+        source = source.replace(before, after)
+    return source + _HOOK
+
+
+def filesystem(board: str, size: int) -> bytes:
+    """The firmware as it is deployed. Raises HardwireError."""
+    with tempfile.TemporaryDirectory() as folder:
+        app = Path(folder, "app.py")
+        app.write_text(_app())
+        return build_filesystem(board, SETTINGS, app, size)
+
+
+def frozen_filesystem(board: str, size: int) -> bytes:
+    """For an image with the firmware frozen in: the settings alone."""
+    return pack(board, {CONFIG_FILE: settings_text(SETTINGS, board).encode()}, size)
