@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from struct import error as StructError
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from hardwire import config
@@ -254,6 +255,25 @@ def uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+@contextlib.contextmanager
+def interrupted_once() -> Iterator[None]:
+    """The first Ctrl-C raises KeyboardInterrupt, more do nothing: what the first one has to put right goes on."""
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) in (None, signal.SIG_IGN):
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _open_error(target: Target) -> HardwireError:
     """Why the port could not be opened; mpremote keeps that to itself, so it is tried once more."""
     import serial
@@ -321,7 +341,7 @@ def _enter(transport: "SerialTransport", target: Target, soft_reset: bool, timeo
 
 def _leave(transport: "SerialTransport", *, running_code: bool, restart: bool) -> None:
     """Stop what runs, leave the raw REPL, close. Must work for any state of the board and of the line."""
-    with uninterrupted():  # an impatient second Ctrl-C must not leave the board without its app
+    with uninterrupted():  # an impatient Ctrl-C must not leave the board without its app
         with contextlib.suppress(OSError):
             if running_code:
                 transport.serial.write(b"\r\x03\x03")
@@ -354,31 +374,32 @@ def session(
     from mpremote.transport import TransportError, TransportExecError
     from serial import SerialException, SerialTimeoutException
 
-    transport = _open(target, timeout)
-    clean = False
-    try:
-        _enter(transport, target, soft_reset, timeout)
-        yield transport
-        clean = True
-    except TransportExecError as error:
-        lines = error.error_output.strip().splitlines() or ["no traceback"]
-        log.info("on the board:\n%s", error.error_output)
-        raise HardwireError(
-            FAILED, f"{target.name}: {lines[-1]}", "the board raised this; -v shows its traceback"
-        ) from error
-    except (TransportError, SerialTimeoutException, StructError) as error:
-        # struct.error: mpremote unpacks an answer that did not come
-        raise HardwireError(
-            TIMEOUT, f"{target.name} stopped answering: {error}", "reset it, then try again"
-        ) from error
-    except OSError as error:
-        if isinstance(error, SerialException) or error.errno in GONE:
+    with interrupted_once():
+        transport = _open(target, timeout)
+        clean = False
+        try:
+            _enter(transport, target, soft_reset, timeout)
+            yield transport
+            clean = True
+        except TransportExecError as error:
+            lines = error.error_output.strip().splitlines() or ["no traceback"]
+            log.info("on the board:\n%s", error.error_output)
             raise HardwireError(
-                NO_BOARD, f"{target.name} went away: {error}", "is it still connected?"
+                FAILED, f"{target.name}: {lines[-1]}", "the board raised this; -v shows its traceback"
             ) from error
-        raise
-    finally:
-        _leave(transport, running_code=not clean, restart=restart)
+        except (TransportError, SerialTimeoutException, StructError) as error:
+            # struct.error: mpremote unpacks an answer that did not come
+            raise HardwireError(
+                TIMEOUT, f"{target.name} stopped answering: {error}", "reset it, then try again"
+            ) from error
+        except OSError as error:
+            if isinstance(error, SerialException) or error.errno in GONE:
+                raise HardwireError(
+                    NO_BOARD, f"{target.name} went away: {error}", "is it still connected?"
+                ) from error
+            raise
+        finally:
+            _leave(transport, running_code=not clean, restart=restart)
 
 
 def at_prompt(target: Target, timeout: float = PROMPT_S) -> bool:
