@@ -1,7 +1,8 @@
-"""What this device does: its services and the data they show. This is the file to edit first.
+"""What this device does: its services, and where their data comes from. This is the file to edit first.
 
-Port and limits of a service that hardwire/config.py knows are settings (/config.json); others say theirs here. All
-of it runs on one thread: hooks must return quickly, long work goes into tasks (`asyncio.create_task` before `run`).
+The data itself (names, addresses, types) is in map.toml; this app serves any map, and fills in what it knows. Port and
+limits of a service that hardwire/config.py knows are settings (/config.json); others say theirs here. All of it runs
+on one thread: hooks must return quickly, long work goes into tasks (`asyncio.create_task` before `run`).
 """
 
 import gc
@@ -11,16 +12,9 @@ import time
 import hardwire
 from hardwire.service import Service
 from hardwire.services.modbus import ModbusServer
-from hardwire.wire.modbus import Bank
 
-bank = Bank(coils=16, discrete_inputs=16, holding_registers=100, input_registers=16)
-modbus = ModbusServer(bank)
-
+MEASURED = 16  # registers
 HEAP_AGE_MS = 10_000  # collecting and counting takes 25 ms: one request in ten seconds may pay for it
-
-SERVICES = [
-    Service("modbus", modbus, chunk=520),  # two of the longest requests: a turn stays short
-]
 
 
 def diagnostics(settings):
@@ -33,16 +27,24 @@ def diagnostics(settings):
     return [Service(name, OFFER[name][0], chunk=OFFER[name][1]) for name in wanted]
 
 
+def measured(io):
+    """Address of the block of MEASURED registers that starts with `uptime`, None if the map does not have it whole."""
+    if "uptime" not in io or "reset_cause" not in io:
+        return None
+    first, last = io.point("uptime"), io.point("reset_cause")
+    return first.address if last.address - first.address == MEASURED - 1 else None
+
+
 async def main(board):
     """Runs once per boot; returns only when the board is stopped."""
+    device = board.equip()
+    bank, io = device.bank, device.io
+    modbus = ModbusServer(bank)
     version = [int(part) for part in hardwire.__version__.split(".")[:2]]
     heap = [0, time.ticks_add(time.ticks_ms(), -HEAP_AGE_MS)]  # KB free, when looked at
 
-    def coils_written(table, address, count):
-        board.led(table[0])
-
-    def inputs_read(table, address, count):
-        """Input registers as listed in the README, computed when somebody asks."""
+    def measure(table, address, count):
+        """The registers from `uptime` to `reset_cause`, all at once."""
         if time.ticks_diff(time.ticks_ms(), heap[1]) >= HEAP_AGE_MS:
             gc.collect()
             heap[0] = gc.mem_free() >> 10
@@ -51,7 +53,7 @@ async def main(board):
         struct.pack_into(
             ">IHHHIHHHHHBBHHH",
             table.data,
-            0,
+            table.place(uptime),
             net.uptime_s,
             heap[0],
             net.link,
@@ -68,10 +70,15 @@ async def main(board):
             board.reset_cause,
         )
 
-    def discretes_read(table, address, count):
-        table[0] = board.net.link
+    if "led" in io:
+        io.after_write("led", board.led)
+    if "link" in io:
+        io.before_read("link", lambda: board.net.link)
+    uptime = measured(io)
+    if uptime is not None:
+        bank.input_registers.before_read(measure, uptime, MEASURED)
 
-    bank.coils.after_write(coils_written, 0, 1)
-    bank.input_registers.before_read(inputs_read)
-    bank.discrete_inputs.before_read(discretes_read, 0, 1)
-    await board.run(SERVICES + diagnostics(board.settings["services"]))
+    services = [
+        Service("modbus", modbus, chunk=520),  # two of the longest requests: a turn stays short
+    ]
+    await board.run(services + diagnostics(board.settings["services"]))

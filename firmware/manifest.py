@@ -28,11 +28,21 @@ package("hardwire", opt=OPTIMISE)
 freeze("lib", opt=OPTIMISE)
 
 # A manifest cannot rename, and the package hardwire.boards lies in ../boards.
-staging = tempfile.TemporaryDirectory()
+staging = tempfile.TemporaryDirectory()  # also for the map: a module that holds map.bin stays in flash
 atexit.register(staging.cleanup)
 os.mkdir(os.path.join(staging.name, "hardwire"))
 os.symlink(os.path.abspath("../boards"), os.path.join(staging.name, "hardwire", "boards"))
 package("hardwire/boards", base_path=staging.name, opt=OPTIMISE)
+
+sys.path.insert(0, os.path.abspath("../host"))
+from hardwire_host.map.build import build  # noqa: E402
+from hardwire_host.map.model import parse  # noqa: E402
+
+with open("map.toml", encoding="utf-8") as text:
+    map_bin = build(parse(text.read(), text.name))
+with open(os.path.join(staging.name, "map_bin.py"), "w") as made:
+    made.write("DATA = %r\n" % map_bin)
+freeze(staging.name, "map_bin.py")
 
 with open("../pyproject.toml", "rb") as project:
     libraries = tomllib.load(project)["project"]["optional-dependencies"]["board"]

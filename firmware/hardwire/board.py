@@ -8,16 +8,17 @@ import asyncio
 import gc
 
 from . import log
+from .addresses import ip_bytes, ip_text, mac_bytes
 from .compat import const
-from .config import ip_bytes, ip_text, mac_bytes
 from .idle import Pump
 from .lan import Lan
+from .modules import unload
 from .net import Net
 from .port import CAUSES, Port, Watchdog, reset_cause
 from .w5500.adafruit import bring_up
 from .w5500.chip import Chip
 
-WATCHDOG_MS = const(8000)
+_WATCHDOG_MS = const(8000)
 _RETRY_MS = const(2000)  # between attempts to find the chip
 
 
@@ -38,11 +39,20 @@ class Board:
         self.net = Net(self.chip, port.intn)
         self.lan = None
         self._watchdog = None
+        self._stopping = []  # called at the end
         self.reset_cause = reset_cause()
         self.chip_version = 0  # as read at start
         self._pump = Pump(self.net, port.intn)
         mac = settings["network"]["mac"]
         self.mac = mac_bytes(mac) if mac else port.mac()
+
+    def equip(self):
+        """The map.Device of this board: its data, and all that Modbus can tell of it. See device.py."""
+        from .device import equip
+
+        device = equip(self)
+        unload(lambda name: name in ("hardwire.device", "hardwire.map_file"))
+        return device
 
     def address(self):
         """The address in use, dotted quad."""
@@ -96,7 +106,7 @@ class Board:
         """Start the hardware watchdog, fed by the core's ticks: what blocks it for long ends in a reset."""
         wanted = self.settings["watchdog"]
         if wanted == "on" or (wanted == "auto" and Watchdog.STOPPABLE):
-            self._watchdog = Watchdog(WATCHDOG_MS)
+            self._watchdog = Watchdog(_WATCHDOG_MS)
             self.net.every_tick(self._watchdog.feed)
 
     def stop(self):
@@ -105,3 +115,9 @@ class Board:
             self._watchdog.stop()
         self._pump.stop()
         self.net.stop()
+        for function in self._stopping:
+            function()
+
+    def at_stop(self, function):
+        """Call `function()` when the board stops: a restart, not a power cut."""
+        self._stopping.append(function)

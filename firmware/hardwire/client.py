@@ -5,13 +5,13 @@ In: host and port. Out: a Stream, or another protocol. Never: a wait but asyncio
 
 import asyncio
 
+from .addresses import ip_bytes
 from .compat import const
-from .config import ip_bytes
 from .service import Service
 from .transport import timed_out
 from .w5500 import regs as R
 
-CONNECT_S = const(10)  # the chip itself gives up after 31.8 s
+_CONNECT_S = const(10)  # the chip itself gives up after 31.8 s
 
 # What Transport wants to know; it has no port, and nobody takes its sockets away.
 _service = Service("client", None, connections=R.SOCKETS, reserve=R.SOCKETS)
@@ -58,7 +58,7 @@ async def connect(net, host, port, protocol):
     endpoint.connect(net.ephemeral_port(), address, port)
     net.alert()
     try:
-        await asyncio.wait_for(opening.done.wait(), CONNECT_S)
+        await asyncio.wait_for(opening.done.wait(), _CONNECT_S)
         if opening.state == R.CLOSED:
             raise timed_out() if opening.timeout else OSError(111, "ECONNREFUSED")
         endpoint.connected()

@@ -11,9 +11,9 @@ from .service import Service
 from .w5500 import regs as R
 from .w5500.chip import LOST, SOUND, ChipError
 
-HALF_PERIOD = const(5)  # ticks between two looks
-LOOKS = const(8)  # a round: the chip every other time, between that three listeners, one other socket
-PATIENCE_MS = const(5)  # for the chip to answer after a reset; then again at the next look
+_HALF_PERIOD = const(5)  # ticks between two looks
+_LOOKS = const(8)  # a round: the chip every other time, between that three listeners, one other socket
+_PATIENCE_MS = const(5)  # for the chip to answer after a reset; then again at the next look
 
 
 class Health:
@@ -38,7 +38,7 @@ class Health:
     def tick(self):
         """TICK_MS have passed."""
         self._ticks += 1
-        if self._suspected or self._ticks >= HALF_PERIOD:
+        if self._suspected or self._ticks >= _HALF_PERIOD:
             self._ticks = 0
             if self.recovering:
                 self._set_up()
@@ -51,7 +51,7 @@ class Health:
         if self._suspected:
             self._suspected = False
         else:
-            self._looks = (self._looks + 1) % LOOKS
+            self._looks = (self._looks + 1) % _LOOKS
             if not self._looks & 1:
                 endpoint = self._choose(self._looks > 0)
         if endpoint is None:
@@ -116,7 +116,7 @@ class Health:
     def _set_up(self):
         chip = self._net.chip
         try:
-            chip.reset(PATIENCE_MS)
+            chip.reset(_PATIENCE_MS)
             chip.restore()
         except ChipError as error:
             log.error("%s", error)

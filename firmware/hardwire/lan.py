@@ -8,15 +8,15 @@ The socket's port is DHCP's while an answer may come, else that of discovery; qu
 
 import asyncio
 
-from . import __version__, config, log
+from . import __version__, log
+from .addresses import ConfigError, ip_bytes, ip_text
 from .compat import const, entropy, ticks_diff, ticks_ms
-from .config import ConfigError, ip_bytes, ip_text
 from .udp import Datagrams
 from .wire import discovery
 
 FALLBACK_S = const(8)  # without an answer from a DHCP server: the configured address, until one answers
-RESPOND_TICKS = const(10)  # an answer leaves within a quarter of a second; up to four may wait
-TRIES = const(3)  # of a question
+_RESPOND_TICKS = const(10)  # an answer leaves within a quarter of a second; up to four may wait
+_TRIES = const(3)  # of a question
 ANSWER_S = 1.5  # for an answer, before the question is asked again
 SYNC_S, RESYNC_S = const(3600), const(60)  # between questions for the time, and after one without an answer
 
@@ -140,7 +140,7 @@ class Lan:
                 question.hear(payload)
                 return
         self._responder.received(payload, address, port, ticks_ms())
-        self._responding = RESPOND_TICKS
+        self._responding = _RESPOND_TICKS
         self._respond()
 
     # Discovery
@@ -174,6 +174,8 @@ class Lan:
             values = ip_text(address), ip_text(netmask), ip_text(gateway)
             network["address"], network["netmask"], network["gateway"] = values
         try:
+            from . import config  # not in memory since boot
+
             config.save(self._settings)
         except (ConfigError, OSError) as error:
             log.error("settings not stored: %s", error)
@@ -182,7 +184,7 @@ class Lan:
 
     # Questions to servers
 
-    async def ask(self, message, address, port, understand, tries=TRIES):
+    async def ask(self, message, address, port, understand, tries=_TRIES):
         """Send `message` to `address` until it is answered, `tries` times at most.
 
         `understand(payload)` gives the result, or None if that is no answer to this. Returns the result, None without.

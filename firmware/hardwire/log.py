@@ -12,11 +12,12 @@ from .compat import const, print_exception, ticks_diff, ticks_ms
 DEBUG = const(0)
 INFO = const(1)
 WARNING = const(2)
-ERROR = const(3)
+_ERROR = const(3)
 NAMES = ("debug", "info", "warning", "error")
 
 RING = const(32)  # messages kept
-LONGEST = const(120)  # characters kept of each: bounds the ring at 4 KB
+LONGEST = const(120)  # characters kept of each: bounds the ring at 5 KB
+STAMP = const(34)  # characters before them at most: time, level
 
 level = INFO  # least level that is printed and kept
 counts = [0, 0, 0, 0]
@@ -77,12 +78,12 @@ def warning(text, *values):
 
 def error(text, *values):
     """Something is wrong."""
-    _log(ERROR, text, values)
+    _log(_ERROR, text, values)
 
 
 def exception(text, error):
     """An exception nobody expected: a line in the ring, the traceback on the console."""
-    _log(ERROR, "%s: %s: %s", (text, type(error).__name__, error))
+    _log(_ERROR, "%s: %s: %s", (text, type(error).__name__, error))
     print_exception(error, sys.stdout)
 
 

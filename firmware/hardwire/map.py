@@ -1,36 +1,14 @@
-"""The device as its map describes it: the tables of a Modbus server, their values by name, what clients may write.
+"""The device that a map describes: the tables of a Modbus server, their values by name, what clients may write.
 
-In: a map.bin, which `hardwire map build` makes of a TOML file (docs/map.md has the format). Out: a `Device`. Never: a
-half-loaded device: a map that is damaged or for another version raises MapError before anything is made of it.
+In: the points of a map.bin, as map_file.py finds them. Out: a `Device`. Never: a value half of which is another's.
 """
 
 import struct
-from array import array
-from binascii import crc32
 
 from .compat import const, micropython
-from .wire.modbus import SERVER_DEVICE_FAILURE, Bank
+from .wire.modbus import SERVER_DEVICE_FAILURE
 
-PATH = "/map.bin"  # the user's own, beside /config.json; without it the one that came with the app counts
-MAX_BYTES = const(20000)  # a file that FC 14 can show: 10,000 records of 2 bytes (AP 6.14)
-
-_MAGIC = b"HWM1"
-_PIECE = const(512)  # bytes read at once for the checksum
-_TABLES = ("coils", "discrete_inputs", "holding_registers", "input_registers")
-
-# Sections
-_RANGES = const(1)
-_POINTS = const(2)
-_NAMES = const(3)
-_EXTRAS = const(4)
-_INITIAL = const(5)
-_LOCKED = const(6)
-_BOUNDARIES = const(7)
-_RETAINED = const(8)
-_SAFE = const(9)
-_IDENTITY = const(10)
-_FILES = const(11)
-_FIFOS = const(12)
+TABLES = ("coils", "discrete_inputs", "holding_registers", "input_registers")
 
 _RECORD = const(12)  # bytes of a point
 _EXTRA = const(24)
@@ -46,13 +24,9 @@ _UINT64 = const(6)
 
 # Flags of points
 _SWAPPED = const(3)  # 1: bytes in a word, 2: words
+_RETAINED_POINT = const(8)
 _MIN = const(16)
 _MAX = const(32)
-_RETAINED_POINT = const(8)
-
-
-class MapError(ValueError):
-    """A map that cannot be used; the text says why."""
 
 
 class Point:
@@ -289,51 +263,25 @@ def _search(points, names, wanted):
 class Device:
     """What a map makes of a board.
 
-    bank: the tables, for a ModbusServer. io: values by name. files: (number, records, writable, path) of FC 14 and 15.
-    fifos: (address, depth, name) of FC 18. retained: what to keep over a power cut: spans of coils, of holding
-    registers. safe: (ms, place in the tally, values) for safety.Safety, or None.
+    bank: the tables, for a ModbusServer; tables: the same four, as in TABLES. io: values by name. files: (number,
+    records, writable, path) of FC 14 and 15. fifos: (address, depth, name) of FC 18; queues: by name, once device.equip
+    has made them. retained: what to keep over a power cut: spans of coils, of holding registers. safe: (ms, whether
+    any request counts, values) for safety.Safety, or None. changed: called when the application sets a retained value.
     """
 
-    def __init__(self, sections):
-        self.changed = None  # called when the application has set a retained value
-        spans = sections.spans(_RANGES, 4)
-        self.bank = bank = Bank(*[[(first, last - first + 1) for first, last in table] for table in spans])
-        self.tables = tables = [getattr(bank, name) for name in _TABLES]
-        sections.initial(tables)
-        self._points = sections.bytes(_POINTS)
-        self._extras = sections.bytes(_EXTRAS)
-        self.io = Values(tables, self._points, sections.bytes(_NAMES), self._extras, self._note)
-        for table, locked in zip((bank.coils, bank.holding_registers), sections.spans(_LOCKED, 2)):
-            if locked:
-                table.locked = array("I")
-                for first, last in locked:
-                    table.locked.extend(array("I", (first, last + 1)))
-        starts = sections.bytes(_BOUNDARIES)
-        if starts:
-            count = len(bank.holding_registers)
-            bank.holding_registers.starts = bytearray(starts) + b"\0"
-            bank.holding_registers.starts[count >> 3] |= 1 << (count & 7)  # behind the last
-        self.retained = sections.spans(_RETAINED, 2)
-        self.safe = sections.safe(tables)
-        bank.identity.update(sections.objects())
-        self.files = sections.files()
-        self.fifos = sections.fifos()
-        self._limit(tables)
+    def __init__(self, bank, points, names, extras):
+        self.bank = bank
+        self.tables = [getattr(bank, name) for name in TABLES]
+        self.io = Values(self.tables, points, names, extras, self._note)
+        self.files = self.fifos = ()
+        self.queues = {}
+        self.retained = [], []
+        self.safe = None
+        self.changed = None
 
     def _note(self):
         if self.changed is not None:
             self.changed()
-
-    def _limit(self, tables):
-        """Clients that write outside a point's limits get SERVER_DEVICE_FAILURE."""
-        points = self._points
-        for which in (0, 2):
-            limited = array("H")
-            for at in range(0, len(points), _RECORD):
-                if points[at + 6] & 3 == which and points[at + 7] & (_MIN | _MAX):
-                    limited.append(at // _RECORD)
-            if limited:
-                tables[which].before_write(Limits(tables[which], points, self._extras, limited))
 
 
 class Limits:
@@ -366,128 +314,3 @@ class Limits:
             if asked and not point.within(point.raw(values.data, 2 * (first - values.first))):
                 return False
         return True
-
-
-class Sections:
-    """The sections of an open map.bin: where each begins and how long it is."""
-
-    def __init__(self, file):
-        self._file = file
-        self._places = {}
-        at = 8
-        while True:
-            file.seek(at)
-            head = file.read(4)
-            if not head:
-                break
-            if len(head) < 4:
-                raise MapError("the map is cut off")
-            tag, _, length = struct.unpack("<BBH", head)
-            self._places[tag] = at + 4, length
-            at += 4 + length
-
-    def bytes(self, tag):
-        """The section, b"" if there is none."""
-        at, length = self._places.get(tag, (0, 0))
-        self._file.seek(at)
-        return self._file.read(length)
-
-    def spans(self, tag, lists):
-        """So many lists of (first, last)."""
-        data = self.bytes(tag)
-        found = [[] for _ in range(lists)]
-        at = 0
-        for spans in found if data else ():
-            count = data[at] | data[at + 1] << 8
-            at += 2
-            for _ in range(count):
-                spans.append(struct.unpack_from("<HH", data, at))
-                at += 4
-        return found
-
-    def initial(self, tables):
-        """Read the initial values straight into the tables."""
-        at, length = self._places.get(_INITIAL, (0, 0))
-        if not length:
-            return
-        self._file.seek(at)
-        mask = self._file.read(1)[0]
-        for number, table in enumerate(tables):
-            if mask >> number & 1:
-                size = (len(table) + 7) // 8 if number < 2 else 2 * len(table)
-                self._file.readinto(memoryview(table.data)[:size])
-
-    def safe(self, tables):
-        """(milliseconds, refreshed by any request, [(table, first, count, data)]), None if there is nothing to do."""
-        data = self.bytes(_SAFE)
-        if not data:
-            return None
-        timeout, any_request = struct.unpack_from("<IB", data)
-        values = []
-        at = 5
-        for table in (tables[0], tables[2]):
-            count = data[at] | data[at + 1] << 8
-            at += 2
-            for _ in range(count):
-                first, last = struct.unpack_from("<HH", data, at)
-                at += 4
-                size = (last - first + 8) // 8 if table is tables[0] else 2 * (last - first + 1)
-                values.append((table, first, last - first + 1, data[at : at + size]))
-                at += size
-        return timeout, bool(any_request), values
-
-    def objects(self):
-        """Objects of the device identification: number -> bytes."""
-        data = self.bytes(_IDENTITY)
-        found = {}
-        at = 0
-        while at < len(data):
-            end = at + 2 + data[at + 1]
-            found[data[at]] = data[at + 2 : end]
-            at = end
-        return found
-
-    def files(self):
-        """[(number, records, writable, path)]"""
-        data = self.bytes(_FILES)
-        found = []
-        at = 0
-        while at < len(data):
-            number, records, flags, length = struct.unpack_from("<HHBB", data, at)
-            at += 6
-            found.append((number, records, bool(flags & 1), data[at : at + length].decode()))
-            at += length
-        return found
-
-    def fifos(self):
-        """[(pointer address, depth, name)]"""
-        data = self.bytes(_FIFOS)
-        found = []
-        at = 0
-        while at < len(data):
-            address, depth, length = struct.unpack_from("<HBB", data, at)
-            at += 4
-            found.append((address, depth, data[at : at + length].decode()))
-            at += length
-        return found
-
-
-def load(path=PATH):
-    """The Device of the map at `path`. Raises MapError, OSError if there is no such file."""
-    with open(path, "rb") as file:
-        return read(file)
-
-
-def read(file):
-    """The Device of a map in an open binary file. Raises MapError."""
-    head = file.read(8)
-    if head[:4] != _MAGIC or len(head) < 8:
-        raise MapError("no map, or one of another version: hardwire map build")
-    checksum = 0
-    size = len(head)
-    while piece := file.read(_PIECE):
-        checksum = crc32(piece, checksum)
-        size += len(piece)
-    if size > MAX_BYTES or checksum != struct.unpack_from("<I", head, 4)[0]:
-        raise MapError("the map is damaged: checksum")
-    return Device(Sections(file))

@@ -13,19 +13,19 @@ from .transport import TICK_MS, Transport
 from .w5500 import regs as R
 from .w5500.chip import ChipError
 
-BUDGET_MS = const(5)  # of serving sockets before other tasks get a turn; one event more may be under way
+_BUDGET_MS = const(5)  # of serving sockets before other tasks get a turn; one event more may be under way
 # Look for room in a full transmit memory this often: acknowledgements do not interrupt.
-ROOM_POLL_MS = const(1)
-NO_INT_MS = const(2)  # ask the chip this often where INTn is not wired ...
-NO_INT_IDLE_MS = const(60)  # ... and when nothing happens: with the health check 19 frames a second
+_ROOM_POLL_MS = const(1)
+_NO_INT_MS = const(2)  # ask the chip this often where INTn is not wired ...
+_NO_INT_IDLE_MS = const(60)  # ... and when nothing happens: with the health check 19 frames a second
 # After the last event listeners are looked at in every tick, and then by Health alone.
-ALERT_TICKS = const(30)
-HANDSHAKE_TICKS = const(20)  # a SYN not followed by ACK for this long: the listener is armed anew
+_ALERT_TICKS = const(30)
+_HANDSHAKE_TICKS = const(20)  # a SYN not followed by ACK for this long: the listener is armed anew
 # ... and where every listener of a service is in a handshake, for this long: a flood takes them all at once. More than
 # 200 ms, after which the chip repeats its SYN-ACK.
-PRESSED_TICKS = const(3)
-ARM_TICKS = const(10)  # between attempts to get a listener for a service that has none
-STOP_MS = const(20)  # for FIN to go out before the sockets are closed
+_PRESSED_TICKS = const(3)
+_ARM_TICKS = const(10)  # between attempts to get a listener for a service that has none
+_STOP_MS = const(20)  # for FIN to go out before the sockets are closed
 EPHEMERAL, EPHEMERAL_END = const(49152), const(65535)  # local ports of connections we make (RFC 6335)
 
 
@@ -102,7 +102,7 @@ class Net:
         for endpoint in self._endpoints:
             if isinstance(endpoint.owner, Transport):
                 endpoint.disconnect()
-        sleep_ms(STOP_MS)
+        sleep_ms(_STOP_MS)
         for endpoint in self._endpoints:
             endpoint.close()
             endpoint.owner = None
@@ -152,7 +152,7 @@ class Net:
         now = ticks_ms()
         left = TICK_MS - ticks_diff(now, self._last_tick)
         if self.waiting:
-            left = min(left, ROOM_POLL_MS - ticks_diff(now, self._looked))
+            left = min(left, _ROOM_POLL_MS - ticks_diff(now, self._looked))
         elif not self._wired:
             left = min(left, self.period())
         return max(0, left)
@@ -160,15 +160,15 @@ class Net:
     def period(self):
         """Milliseconds after which `turn` is due at the latest."""
         if self.waiting:
-            return ROOM_POLL_MS
+            return _ROOM_POLL_MS
         if self._wired:
             return TICK_MS
-        return NO_INT_MS if self._alert else NO_INT_IDLE_MS
+        return _NO_INT_MS if self._alert else _NO_INT_IDLE_MS
 
     def _asked_lately(self):
         """Stands for INTn where it is not wired: true while the chip need not be asked."""
         if not self._alert:
-            if ticks_diff(ticks_ms(), self._asked) < NO_INT_IDLE_MS:
+            if ticks_diff(ticks_ms(), self._asked) < _NO_INT_IDLE_MS:
                 return True
             self._asked = ticks_ms()
         return False
@@ -180,11 +180,11 @@ class Net:
 
     @micropython.native
     def poll(self):
-        """Serve sockets until none has events, or for BUDGET_MS. Returns whether one had.
+        """Serve sockets until none has events, or for _BUDGET_MS. Returns whether one had.
 
         A socket is served again only after all others that have events.
         """
-        if self.waiting and ticks_diff(ticks_ms(), self._looked) >= ROOM_POLL_MS:
+        if self.waiting and ticks_diff(ticks_ms(), self._looked) >= _ROOM_POLL_MS:
             self._looked = ticks_ms()
             self._again |= self.waiting
         attend = self._attend
@@ -210,9 +210,9 @@ class Net:
             (endpoint.owner or _Nobody).event(endpoint)
             if not worked:
                 worked = True
-                self._alert = ALERT_TICKS
+                self._alert = _ALERT_TICKS
                 start = ticks_ms()
-            elif ticks_diff(ticks_ms(), start) >= BUDGET_MS:
+            elif ticks_diff(ticks_ms(), start) >= _BUDGET_MS:
                 break
         if self._arm_after:
             self._arm()
@@ -225,7 +225,7 @@ class Net:
         self._again |= bits
 
     def wait_for_room(self, bit, wanted):
-        """Look at the socket of `bit` every ROOM_POLL_MS, or no longer."""
+        """Look at the socket of `bit` every _ROOM_POLL_MS, or no longer."""
         self.waiting = self.waiting | bit if wanted else self.waiting & ~bit
 
     def every_tick(self, function):
@@ -284,7 +284,7 @@ class Net:
 
     def alert(self):
         """Look at listeners closely for a while."""
-        self._alert = ALERT_TICKS
+        self._alert = _ALERT_TICKS
 
     def _arm(self):
         self._arm_after = False
@@ -369,7 +369,7 @@ class Net:
             self._alert -= 1
         self._until_arm -= 1
         if self._until_arm < 0:
-            self._until_arm = ARM_TICKS - 1
+            self._until_arm = _ARM_TICKS - 1
             self._arm()  # a service without a listener: somebody may have been idle long enough now
         for function in self._ticking:
             function()
@@ -392,10 +392,10 @@ class Net:
         if state == R.LISTENING:
             service.deaf = 0
         elif state == R.SYNRECV:
-            self._alert = ALERT_TICKS
+            self._alert = _ALERT_TICKS
             service.deaf += 1
             endpoint.waited += 1
-            if endpoint.waited >= HANDSHAKE_TICKS or service.deaf > PRESSED_TICKS * service.armed:
+            if endpoint.waited >= _HANDSHAKE_TICKS or service.deaf > _PRESSED_TICKS * service.armed:
                 self.rearm(service, endpoint)
         else:
             self.wake(endpoint.bit)

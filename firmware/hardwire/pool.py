@@ -15,9 +15,9 @@ from .service import Service
 from .transport import Transport
 from .w5500 import regs as R
 
-EVICT_TICKS = const(50)  # a connection without traffic for this long may be closed to make room
+_EVICT_TICKS = const(50)  # a connection without traffic for this long may be closed to make room
 DOUBT_TICKS = const(5)  # the same where the cable was out meanwhile: its peer may have gone, and come again
-LISTEN_TRIES = const(3)  # in a row that leave a socket closed: the chip takes no commands
+_LISTEN_TRIES = const(3)  # in a row that leave a socket closed: the chip takes no commands
 
 _TAKEN = (
     R.LISTENING,
@@ -29,7 +29,7 @@ _TAKEN = (
 
 def _stale(transport):
     """Whether it may be closed to make room."""
-    return transport.idle_ticks >= (DOUBT_TICKS if transport.doubtful else EVICT_TICKS)
+    return transport.idle_ticks >= (DOUBT_TICKS if transport.doubtful else _EVICT_TICKS)
 
 
 def _rank(transport):
@@ -89,7 +89,7 @@ class Pool:
             endpoint.doubts = 0
         else:
             endpoint.doubts += 1  # the tick will find it closed
-            if endpoint.doubts > LISTEN_TRIES:
+            if endpoint.doubts > _LISTEN_TRIES:
                 self._net.stuck(endpoint)
 
     def rearm(self, service, endpoint):

@@ -8,8 +8,9 @@ import os
 from binascii import crc32
 
 from .compat import const
-from .wire.modbus_records import MAX_RECORDS, Damaged
+from .wire.bank import Damaged
 
+_MAX_RECORDS = const(10000)  # 0..270F (AP 6.14)
 _BLOCK = const(128)  # bytes of records that share a checksum
 _STORED = const(132)
 _ENOENT = const(2)
@@ -99,7 +100,7 @@ class Plain:
     @property
     def records(self):
         """How many there are now."""
-        return min((os.stat(self.path)[6] + 1) // 2, MAX_RECORDS)
+        return min((os.stat(self.path)[6] + 1) // 2, _MAX_RECORDS)
 
     def read(self, record, count, out, to):
         """Records to out[to:]. Raises OSError."""
@@ -107,3 +108,28 @@ class Plain:
             file.seek(2 * record)
             data = file.read(2 * count)
         out[to : to + 2 * count] = data + bytes(2 * count - len(data))
+
+
+class Texts:
+    """`lines()`, at most `count` texts, as records: each has `size` bytes (even), filled up with 0."""
+
+    writable = False
+
+    def __init__(self, lines, count, size):
+        self._lines = lines
+        self._size = size
+        self.records = count * size // 2
+
+    def read(self, record, count, out, to):
+        """Records to out[to:]."""
+        lines = self._lines()
+        at, end = 2 * record, 2 * (record + count)
+        while at < end:
+            number, offset = divmod(at, self._size)
+            n = min(self._size - offset, end - at)
+            text = (
+                lines[number].encode()[offset : min(offset + n, self._size)] if number < len(lines) else b""
+            )
+            out[to : to + n] = text + bytes(n - len(text))
+            at += n
+            to += n

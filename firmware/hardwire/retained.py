@@ -13,7 +13,7 @@ from .compat import const, ticks_diff, ticks_ms
 
 SETTLE_MS = const(200)  # changes that come together are written together
 EVERY_MS = const(5000)  # at least so long from write to write: a flash sector takes 100,000
-PATHS = "/retained.a", "/retained.b"
+PATHS = "retained.a", "retained.b"  # beside config.json
 
 _MAGIC = b"HWR1"
 _HEAD = "<4sIII"  # magic, number of this write, checksum of the spans it is for, length; then values, CRC-32
@@ -91,6 +91,11 @@ class Retained:
             return
         now = ticks_ms()
         if ticks_diff(now, self._dirty_at) >= SETTLE_MS and ticks_diff(now, self._written_at) >= EVERY_MS:
+            self.save()
+
+    def close(self):
+        """Write what is not written yet: the board stops."""
+        if self._dirty_at is not None:
             self.save()
 
     def save(self):

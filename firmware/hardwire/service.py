@@ -1,6 +1,6 @@
 """A service: what listens where, for whom, and how many sockets it may have. The lines of app.py."""
 
-from .config import among, networks
+from .addresses import among, networks
 from .w5500 import regs as R
 from .w5500.chip import CHUNK
 

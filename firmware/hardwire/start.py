@@ -4,11 +4,14 @@ import asyncio
 import json
 import sys
 
-from . import __version__, config, log
+from . import __version__, log
 from .board import Board
+from .modules import unload
 
 
 def _settings():
+    from . import config
+
     settings, problem = config.in_use()
     if problem:
         log.error("%s: %s; using the default there", config.PATH, problem)
@@ -21,6 +24,8 @@ def own_board():
         with open(sys.path[0] + "/manifest.json") as file:
             return json.load(file)["board"]
     except (OSError, ValueError, KeyError):  # copied by hand, or frozen with all board files
+        from . import config
+
         return config.defaults()["board"]
 
 
@@ -38,6 +43,7 @@ def main():
     """Run the app until Ctrl-C; then every socket is closed and the REPL is free."""
     log.info("hardwire %s", __version__)
     board = _board(_settings())
+    unload(lambda name: name == "hardwire.config")  # 8 KB that nobody needs any more
     import app
 
     try:

@@ -13,12 +13,12 @@ TICK_MS = const(100)  # net.py calls `tick` this often
 CLOSE_TICKS = const(20)  # FIN not answered for this long: drop the connection
 STALL_TICKS = const(100)  # half a message, and its end does not come: close, also if single bytes do
 SILENT_TICKS = const(600)  # connected and never said a word: close; the chip's keepalive wants data first
-SEND_STALL_TICKS = const(300)  # a peer that takes nothing for this long: close
-SETTLE_TICKS = const(2)  # after the last byte: is all that was sent gone, did the chip take every command?
+_SEND_STALL_TICKS = const(300)  # a peer that takes nothing for this long: close
+_SETTLE_TICKS = const(2)  # after the last byte: is all that was sent gone, did the chip take every command?
 # Half of the transmit memory: what does not fit waits for so much room, because small pieces cost more.
 PIECE = const(1024)
 WRITE_QUEUE = const(4096)  # a protocol that writes on after pause_writing is cut off here
-WINDOW_KEEP = const(2048 - 1460)  # bytes read but not yet released: the peer's window stays at least one MSS
+_WINDOW_KEEP = const(2048 - 1460)  # bytes read but not yet released: the peer's window stays at least one MSS
 
 
 def reset_by_peer():
@@ -157,7 +157,7 @@ class Transport:
                 self._received(view)
                 if endpoint.unsent:
                     endpoint.send()
-                if endpoint.kept > WINDOW_KEEP:
+                if endpoint.kept > _WINDOW_KEEP:
                     endpoint.release()
                 if endpoint.unread:
                     net.wake(self._bit)
@@ -282,10 +282,10 @@ class Transport:
         ticks = self.idle_ticks
         if self._closing:
             self._net.wake(self._bit)
-        elif ticks in (SETTLE_TICKS, SEND_STALL_TICKS):
+        elif ticks in (_SETTLE_TICKS, _SEND_STALL_TICKS):
             self._look(endpoint)
         elif self._full:
-            if ticks > SEND_STALL_TICKS:
+            if ticks > _SEND_STALL_TICKS:
                 self._take_no_more()
         elif (self._silent and ticks >= SILENT_TICKS) or 0 < self.service.idle_s * 1000 <= ticks * TICK_MS:
             self.close()
@@ -298,7 +298,7 @@ class Transport:
             self._net.stuck(endpoint)
         elif commanded & 0xFF != R.ESTABLISHED or (endpoint.unread and self._most):
             self._net.wake(self._bit)
-        elif endpoint.free < endpoint.size and self.idle_ticks >= SEND_STALL_TICKS:
+        elif endpoint.free < endpoint.size and self.idle_ticks >= _SEND_STALL_TICKS:
             self._take_no_more()
 
     def _take_no_more(self):

@@ -8,7 +8,7 @@ from . import log
 from .compat import const
 from .w5500.chip import ChipError
 
-AT_ONCE = const(4)  # datagrams handed over before other sockets get their turn
+_AT_ONCE = const(4)  # datagrams handed over before other sockets get their turn
 DATAGRAM_MAX = const(1472)  # bytes that fit into one frame
 
 
@@ -55,7 +55,7 @@ class Datagrams:
     def event(self, endpoint):
         """Datagrams came, or the last one sent is away, or found nobody."""
         try:
-            for _ in range(AT_ONCE):
+            for _ in range(_AT_ONCE):
                 found = endpoint.datagram()
                 if found is None:
                     endpoint.events()

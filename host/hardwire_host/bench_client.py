@@ -7,14 +7,14 @@ stack's clock, taken when it happens: never when somebody looks.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hardwire import config
+from hardwire.addresses import ip_bytes
 
 from .errors import FAILED, HardwireError
 from .virtual.clock import NS_PER_MS, NS_PER_S
 from .virtual.tcpip import Stack, Tcb
 from .virtual.w5500 import W5500
 
-BOARD_IP = config.ip_bytes("192.168.77.20")
+BOARD_IP = ip_bytes("192.168.77.20")
 PORT = 502
 LENGTH_END = 6  # bytes of an ADU up to the end of its length field
 MEGABYTE = 1_000_000

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hardwire import config
 
-from .bundle import CONFIG_FILE, build_filesystem, firmware_folder, pack, settings_text
+from .bundle import CONFIG_FILE, MAP_SOURCE, build_filesystem, firmware_folder, pack, settings_text
 from .errors import FAILED, HardwireError
 
 SERVICES = ("modbus", "echo", "discard", "chargen")
@@ -32,35 +32,39 @@ FREE_HEAP = bytes.fromhex("000100000006010400020001")  # the answer ends with it
 
 # 125 registers are the most that one request reads. The hook reads its counter into 32 discrete inputs, which the
 # other requests do not touch; it allocates nothing: small integers only.
-_LARGER = {"discrete_inputs=16": "discrete_inputs=48", "holding_registers=100": "holding_registers=125"}
+_LARGER = "count = 100", "count = 125"
+_POINT = """
+[[discrete_inputs]]
+name = "heap_used"
+address = 16
+count = 32
+"""
+_BEFORE = "    await board.run("
 _HOOK = """
+    def heap_used(table, address, count):
+        data = table.data
+        used = gc.mem_alloc()
+        data[2] = used & 0xFF
+        data[3] = used >> 8 & 0xFF
+        data[4] = used >> 16 & 0xFF
 
-def heap_used(table, address, count):
-    data = table.data
-    used = gc.mem_alloc()
-    data[2] = used & 0xFF
-    data[3] = used >> 8 & 0xFF
-    data[4] = used >> 16 & 0xFF
-
-
-bank.discrete_inputs.before_read(heap_used, 16, 32)
+    bank.discrete_inputs.before_read(heap_used, 16, 32)
 """
 
 
-def _app() -> str:
-    source = (firmware_folder() / "app.py").read_text()
-    for before, after in _LARGER.items():
-        if source.count(before) != 1:
-            raise HardwireError(FAILED, f"app.py does not say {before}")
-        source = source.replace(before, after)
-    return source + _HOOK
+def _changed(name: str, before: str, after: str) -> str:
+    text = (firmware_folder() / name).read_text()
+    if text.count(before) != 1:
+        raise HardwireError(FAILED, f"{name} does not say {before!r} once")
+    return text.replace(before, after)
 
 
 def filesystem(board: str, size: int) -> bytes:
     """The firmware as it is deployed. Raises HardwireError."""
     with tempfile.TemporaryDirectory() as folder:
         app = Path(folder, "app.py")
-        app.write_text(_app())
+        app.write_text(_changed("app.py", _BEFORE, _HOOK + _BEFORE))
+        app.with_name(MAP_SOURCE).write_text(_changed(MAP_SOURCE, *_LARGER) + _POINT)
         return build_filesystem(board, SETTINGS, app, size)
 
 

@@ -7,8 +7,13 @@ reused, the largest writes it takes.
 
 from .bundle import board_constants, compile_source, libraries, library_file, pack
 
-# The one file of the library that the firmware does without.
-SOCKETS = "adafruit_wiznet5k/adafruit_wiznet5k_socketpool"
+# The files of the library that the firmware does without.
+OTHERS = (
+    "adafruit_ticks",
+    "adafruit_wiznet5k/adafruit_wiznet5k_dhcp",
+    "adafruit_wiznet5k/adafruit_wiznet5k_dns",
+    "adafruit_wiznet5k/adafruit_wiznet5k_socketpool",
+)
 
 PORT = 502
 # User-defined function codes (Modbus application protocol 4.1) and what they start, up to the end of the connection.
@@ -106,7 +111,8 @@ def filesystem(board: str, size: int) -> bytes:
     """The library, compiled as for the firmware, and the servers. Raises HardwireError."""
     pins = board_constants(board)
     files = {f"lib/{name}": data for name, data in libraries(pins.ARCH).items()}
-    sockets = f"{SOCKETS}.py"
-    files[f"lib/{SOCKETS}.mpy"] = compile_source(sockets, library_file(sockets).read_bytes(), pins.ARCH)
+    for name in OTHERS:
+        source = f"{name}.py"
+        files[f"lib/{name}.mpy"] = compile_source(source, library_file(source).read_bytes(), pins.ARCH)
     source = SERVER.format(pins=pins, chargen=_CHARGEN, discard=_DISCARD, four=_FOUR, heap=_HEAP)
     return pack(board, files | {"main.py": source.encode()}, size)

@@ -26,6 +26,7 @@ import platformdirs
 
 import hardwire
 from hardwire import config as settings
+from hardwire import map_file
 
 from .errors import FAILED, USAGE, WRONG_BOARD, HardwireError
 
@@ -33,18 +34,16 @@ SLOTS = ("a", "b")
 MANIFEST = "manifest.json"  # of a tree; written last, so a tree that has one is complete
 SLOT_FILE = "slot"
 CONFIG_FILE = settings.PATH.lstrip("/")
+MAP_SOURCE, MAP_FILE = "map.toml", map_file.PATH
 VIRTUAL_SETTINGS = '{"services": {"modbus": {"writes": true}}}'
 
 # Third-party modules the firmware imports, file by file: what it does not import stays off the board.
 LIBRARIES = (
-    "adafruit_ticks.py",
     "adafruit_bus_device/__init__.py",
     "adafruit_bus_device/spi_device.py",
     "adafruit_wiznet5k/__init__.py",
     "adafruit_wiznet5k/adafruit_wiznet5k.py",
     "adafruit_wiznet5k/adafruit_wiznet5k_debug.py",
-    "adafruit_wiznet5k/adafruit_wiznet5k_dhcp.py",
-    "adafruit_wiznet5k/adafruit_wiznet5k_dns.py",
 )
 
 OPTIMISE = "-O2"  # no asserts; -O3 would drop the line numbers of tracebacks
@@ -124,11 +123,12 @@ def settings_text(text: str | None, board: str, virtual: bool = False) -> str:
 def build(board: str, app: Path | None = None) -> Bundle:
     """Compile everything for `board`, with the app at `app`: a file, or a folder with app.py and its modules.
 
-    Without `app` the one of the firmware is taken. Raises HardwireError: unknown board, no such app, a syntax
-    error (file and line), a library that is not installed.
+    Without `app` the one of the firmware is taken. The map is the map.toml beside the app, else the firmware's. Raises
+    HardwireError: unknown board, no such app, a syntax error (file and line), a map with mistakes, a library that
+    is not installed.
     """
     arch = board_constants(board).ARCH
-    files = _compile(_sources(board, app), arch)
+    files = _compile(_sources(board, app), arch) | {MAP_FILE: map_of(app)}
     version, sub_version = mpy_version()
     manifest = {
         "version": hardwire.__version__,
@@ -138,6 +138,19 @@ def build(board: str, app: Path | None = None) -> Bundle:
     }
     root = {name: (firmware_folder() / name).read_bytes() for name in ("boot.py", "main.py")}
     return Bundle(board, files, root, json.dumps(manifest, separators=(",", ":")).encode())
+
+
+def map_of(app: Path | None = None) -> bytes:
+    """map.bin of the map.toml beside `app` (as `build` has it), else of the firmware's. Raises HardwireError."""
+    from .map.build import build as build_map
+    from .map.model import parse
+
+    folders = [app if app.is_dir() else app.parent] if app is not None else []
+    for folder in (*folders, firmware_folder()):
+        path = folder / MAP_SOURCE
+        if path.is_file():
+            return build_map(parse(path.read_text(encoding="utf-8"), str(path)))
+    raise HardwireError(FAILED, f"{firmware_folder() / MAP_SOURCE} is missing")
 
 
 def libraries(arch: str) -> dict[str, bytes]:
@@ -151,11 +164,13 @@ def build_filesystem(
     app: Path | None = None,
     size: int | None = None,
     bundle: Bundle | None = None,
+    own_map: bytes | None = None,
 ) -> bytes:
     """A littlefs image with the firmware in slot a: what `hardwire deploy` makes of a blank virtual board.
 
     `config_text`: the settings, JSON. `size`: as for `pack`. `bundle`: what `build` made of `board` and `app`, if it
-    has been done. Raises HardwireError as `build` and `check_settings` do.
+    has been done. `own_map`: a map.bin that comes before the app's. Raises HardwireError as `build` and
+    `check_settings` do.
     """
     bundle = bundle or build(board, app)
     content = {f"{SLOTS[0]}/{path}": data for path, data in bundle.files.items()}
@@ -163,6 +178,8 @@ def build_filesystem(
     content |= bundle.root
     content[SLOT_FILE] = SLOTS[0].encode()
     content[CONFIG_FILE] = settings_text(config_text, board, virtual=True).encode()
+    if own_map is not None:
+        content[MAP_FILE] = own_map
     return pack(board, content, size)
 
 

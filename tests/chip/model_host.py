@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from hardwire.w5500 import regs as R
+from hardwire_host.virtual import regs as R
 from hardwire_host.virtual.clock import NS_PER_MS, Clock
 from hardwire_host.virtual.ether import Segment
 from hardwire_host.virtual.tcpip import Stack

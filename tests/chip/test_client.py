@@ -8,8 +8,8 @@ from hardwire import config, log
 from hardwire.lan import Lan
 from hardwire.service import Service
 from hardwire.stream import LIMIT, conversation
-from hardwire.w5500 import regs as R
 from hardwire.wire import sntp
+from hardwire_host.virtual import regs as R
 from hardwire_host.virtual.clock import NS_PER_S
 from hardwire_host.virtual.dhcp import DhcpServer
 from hardwire_host.virtual.inprocess import BOARD_IP, BOARD_MAC, PC_IP, InProcessBoard

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hardwire.w5500 import regs as R
+from hardwire_host.virtual import regs as R
 from hardwire_host.virtual.clock import NS_PER_MS, NS_PER_S, NS_PER_US
 from hw import experiments
 from model_host import Host

@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-from hardwire.w5500 import regs as R
+from hardwire_host.virtual import regs as R
 from hardwire_host.virtual.clock import NS_PER_MS, NS_PER_S
 from model_host import CHIP_IP, NETMASK, PC_IP, Host, Peer, dial
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hardwire.w5500 import regs as R
+from hardwire_host.virtual import regs as R
 from hardwire_host.virtual.clock import Clock
 from hardwire_host.virtual.ether import Segment
 from hardwire_host.virtual.w5500 import W5500

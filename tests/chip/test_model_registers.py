@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from hardwire.w5500 import regs as R
+from hardwire_host.virtual import regs as R
 from hardwire_host.virtual.w5500 import Options
 from model_host import CHIP_IP, CHIP_MAC, NETMASK, PC_IP, Host
 

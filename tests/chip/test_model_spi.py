@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardwire.w5500 import regs as R
+from hardwire_host.virtual import regs as R
 from hardwire_host.virtual.w5500 import Options
 from model_host import Host
 

@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from hardwire.w5500 import regs as R
+from hardwire_host.virtual import regs as R
 from hardwire_host.virtual.clock import NS_PER_MS
 from model_host import CHIP_IP, PC_IP, PC_MAC, Host, Peer, deaf, dial, is_tcp, tcp_flags
 

@@ -7,7 +7,7 @@ where 2^M is the last doubling of RTR that fits 16 bits, and M at most RCR.
 
 import pytest
 
-from hardwire.w5500 import regs as R
+from hardwire_host.virtual import regs as R
 from hardwire_host.virtual.clock import NS_PER_MS, NS_PER_US
 from model_host import CHIP_IP, PC_IP, Host, Peer, deaf, dial, is_tcp, tcp_flags
 

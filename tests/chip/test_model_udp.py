@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from hardwire.w5500 import regs as R
+from hardwire_host.virtual import regs as R
 from model_host import CHIP_IP, CHIP_MAC, PC_IP, PC_MAC, Host, dial, is_tcp
 
 BROADCAST = bytes((255,) * 4)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from hardwire.w5500 import regs as R
 from hardwire_host.virtual import packets as P
+from hardwire_host.virtual import regs as R
 from hardwire_host.virtual.clock import NS_PER_MS, NS_PER_S
 from hardwire_host.virtual.tcpip import Stack
 from model_host import CHIP_IP, CHIP_MAC, NETMASK, PC_IP, PC_MAC, Host, Peer, dial, is_tcp, tcp_flags

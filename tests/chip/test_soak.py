@@ -4,8 +4,8 @@ import pytest
 
 from hardwire.service import Service
 from hardwire.services.modbus import ModbusServer
-from hardwire.w5500 import regs as R
 from hardwire.wire.modbus import Bank
+from hardwire_host.virtual import regs as R
 from hardwire_host.virtual.inprocess import BOARD_IP, InProcessBoard
 from soak import PORT, Soak
 

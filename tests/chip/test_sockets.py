@@ -3,7 +3,7 @@
 import pytest
 
 from hardwire.service import Service
-from hardwire.w5500 import regs as R
+from hardwire_host.virtual import regs as R
 from hardwire_host.virtual.inprocess import BOARD_IP, BOARD_MAC, InProcessBoard
 from hardwire_host.virtual.packets import RST, SYN, tcp
 from hardwire_host.virtual.tcpip import Stack

@@ -6,7 +6,7 @@ import socket
 import time
 from pathlib import Path
 
-from hardwire.config import ip_bytes
+from hardwire.addresses import ip_bytes
 from hardwire_host.virtual.clock import NS_PER_MS
 from hardwire_host.virtual.inprocess import TURN_NS, InProcessBoard
 from hardwire_host.virtual.packets import ECHO, icmp

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hardwire.config import ip_bytes
+from hardwire.addresses import ip_bytes
 from hardwire.wire import discovery as D
 from hardwire_host.clients import discovery as H
 from hardwire_host.errors import NO_BOARD, HardwireError

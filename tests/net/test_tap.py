@@ -9,7 +9,7 @@ from fcntl import ioctl
 
 import pytest
 
-from hardwire.config import ip_bytes
+from hardwire.addresses import ip_bytes
 from hardwire_host.errors import BUSY, FAILED, USAGE, HardwireError
 from hardwire_host.virtual import tap as taps
 from hardwire_host.virtual.clock import NS_PER_S, Clock

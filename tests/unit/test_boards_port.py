@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hardwire import compat, config
+from hardwire.addresses import ip_bytes
 from hardwire.service import Service
 from hardwire.services.modbus import ModbusServer
 from hardwire.wire.modbus import Bank
@@ -252,7 +253,7 @@ def test_start_and_a_modbus_exchange(rig, monkeypatch):
     bank = Bank(holding_registers=2)
     bank.holding_registers[0], bank.holding_registers[1] = 0x1234, 0xABCD
     board.serve(Service("modbus", ModbusServer(bank), 502))
-    address = config.ip_bytes(settings["network"]["address"])
+    address = ip_bytes(settings["network"]["address"])
     assert rig.chip.ip == address
     assert board.mac == board.port.mac()
 

@@ -77,7 +77,10 @@ def test_json_is_one_object_for_every_command(hardwire, words):
     ("arguments", "code", "message"),
     [
         (["nonsense"], 2, "No such command 'nonsense'"),
-        (["modbus", "read"], 2, "Missing argument 'TABLE'"),
+        (["modbus", "read"], 3, "no board found"),
+        (["modbus", "read", "holding"], 2, "holding is a table"),
+        (["modbus", "read", "10"], 2, "10 is no point"),
+        (["modbus", "write"], 2, "Missing argument"),
         (["modbus", "read", "registers", "0"], 2, "there is no table 'registers'"),
         (["modbus", "read", "holding", "x"], 2, "'x' is no address"),
         (["modbus", "read", "holding", "0"], 3, "no board found"),

@@ -205,10 +205,12 @@ def test_identify_without_device_identification(hardwire, scripted):
         _answer(b"\x04\x02\x00\x01"),
         _answer(b"\x83\x02"),
         _answer(b"\x04\x1a" + registers),
+        _answer(b"\x91\x01"),  # 11: illegal function
     )
     code, out, err = hardwire("modbus", "identify", "--host", address, "--json")
     answer = json.loads(out)
     assert (code, err, answer["objects"], answer["tables"]) == (0, "", None, ["input"])
+    assert answer["server_id"] is None
     assert answer["exception"] == {"code": 1, "name": "illegal function", "function": 0x2B}
     assert answer["app"]["version"] == "1.2"
     assert answer["app"]["uptime_s"] == 0x10002

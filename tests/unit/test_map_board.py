@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hardwire import map as maps
+from hardwire import map_file as maps
 from hardwire import retained
 from hardwire.retained import EVERY_MS, SETTLE_MS, Retained
 from hardwire.safety import SAFE, Safety

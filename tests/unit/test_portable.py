@@ -34,7 +34,7 @@ MODULES = {
     ),
     *("micropython", "os", "random", "rp2", "select", "struct", "sys", "time", "uctypes", "vfs"),
     *("adafruit_wiznet5k", "busio", "digitalio"),
-    *("app", "hardwire"),
+    *("app", "hardwire", "map_bin"),
 }
 WIRE_MODULES = {"array", "binascii", "hashlib", "struct", "..compat"}  # pure: no sockets, no asyncio, no time
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from hardwire.config import ip_bytes
+from hardwire.addresses import ip_bytes
 from hardwire_host import native
 from hardwire_host.bundle import blank_filesystem, build_filesystem
 from hardwire_host.image import find_or_build

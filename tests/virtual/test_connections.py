@@ -10,7 +10,7 @@ import statistics
 
 import pytest
 
-from hardwire.config import ip_bytes
+from hardwire.addresses import ip_bytes
 from hardwire_host.bundle import build_filesystem
 from hardwire_host.virtual.clock import NS_PER_MS, NS_PER_S
 from hardwire_host.virtual.packets import SYN, tcp

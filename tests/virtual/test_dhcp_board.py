@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from hardwire.config import ip_bytes
+from hardwire.addresses import ip_bytes
 from hardwire_host.bundle import build_filesystem
 from hardwire_host.virtual import dhcp
 from hardwire_host.virtual import packets as P

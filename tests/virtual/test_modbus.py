@@ -9,7 +9,7 @@ import threading
 import pytest
 from pymodbus.client import ModbusTcpClient
 
-from hardwire.w5500 import regs as R
+from hardwire_host.virtual import regs as R
 
 MODBUS = 502
 WAIT_S = 120  # wall time for one answer; an exchange takes 30 ms of it, a PC under load much more

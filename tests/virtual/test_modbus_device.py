@@ -15,7 +15,7 @@ from modbus_common import fresh_bank
 BOARD = "w5500_evb_pico"
 ARCH = "armv6m"
 FILES = (
-    *("__init__.py", "compat.py", "config.py", "log.py", "services/__init__.py", "services/modbus.py"),
+    *("__init__.py", "compat.py", "addresses.py", "log.py", "services/__init__.py", "services/modbus.py"),
     *("wire/__init__.py", "wire/bank.py", "wire/mbap.py", "wire/modbus.py"),
 )
 FUNCTIONS = bytes((1, 2, 3, 4, 5, 6, 0x0F, 0x10, 0x16, 0x17, 7, 0, 0x83))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hardwire.config import ip_bytes
+from hardwire.addresses import ip_bytes
 from hardwire_host.bundle import build_filesystem
 from hardwire_host.virtual.faults import FaultySegment
 from hardwire_host.virtual.tcpip import Stack

@@ -13,7 +13,8 @@ READ_CAUSE = bytes.fromhex("0002 0000 0006 01 04 000F 0001")
 WATCHDOG = 3  # reset cause, as the README lists them
 RESET_S = 20  # device time: 8 s of watchdog, and the boot
 ATTEMPTS = 50
-HOOK = "    def coils_written(table, address, count):\n"
+HOOK = 'io.after_write("led", board.led)'
+HANGING = 'io.after_write("led", lambda on: time.sleep(60))'
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def hanging(boot, tmp_path_factory):
     source = (firmware_folder() / "app.py").read_text()
     assert source.count(HOOK) == 1
     app = tmp_path_factory.mktemp("app") / "app.py"
-    app.write_text(source.replace(HOOK, HOOK + "        time.sleep(60)\n"))
+    app.write_text(source.replace(HOOK, HANGING))
     live = boot(filesystem=build_filesystem(BOARD, app=app), pace=False)
     live.wait_listening(MODBUS)
     return live

@@ -11,15 +11,15 @@ client, so that no transaction has to be refused with exception 06.
 """
 
 from .. import log
+from ..addresses import among, ip_bytes, networks
 from ..compat import WRITE_COPIES, const, micropython, ticks_diff, ticks_ms
-from ..config import among, ip_bytes, networks
 from ..wire.bank import DISCARDED, EXCEPTIONS, FRAME_ERRORS, PRODUCED, REQUESTS, ROOM, WRAP
 from ..wire.mbap import MAX_ADU, FrameError, answer
 from ..wire.modbus import copy, read_only
 
 OUT = const(1024)  # bytes of responses in one write: three of the longest, or 90 short ones
-REFUSAL_MS = const(1000)
-VIEWS = const(32)  # lengths of responses whose slices are kept, 16 bytes each
+_REFUSAL_MS = const(1000)
+_VIEWS = const(32)  # lengths of responses whose slices are kept, 16 bytes each
 
 _len = len  # a builtin is looked for among all names of this module first, which costs 9 us
 
@@ -39,7 +39,7 @@ class ModbusServer:
         self._writes = writes
         self._writers = ()  # networks that may write; none: all
         self._read_only = None  # functions for clients that may not, once there was one
-        self._refusal_at = ticks_ms() - REFUSAL_MS
+        self._refusal_at = ticks_ms() - _REFUSAL_MS
         self._silent = 0  # refused writes not logged
         if bank.on_error is None:
             bank.on_error = self._hook_failed
@@ -83,8 +83,8 @@ class ModbusServer:
         return self.bank.tally[FRAME_ERRORS]
 
     def view(self, n):
-        """out[:n], which is made once for each of the VIEWS lengths seen last."""
-        if len(self.views) >= VIEWS:
+        """out[:n], which is made once for each of the _VIEWS lengths seen last."""
+        if len(self.views) >= _VIEWS:
             self.views.clear()
         view = self.views[n] = memoryview(self.out)[:n]
         return view
@@ -94,9 +94,9 @@ class ModbusServer:
         log.exception("modbus: hook", error)
 
     def _write_refused(self, function, address, count):
-        """One line per REFUSAL_MS: a client that insists must not push everything else out of the log."""
+        """One line per _REFUSAL_MS: a client that insists must not push everything else out of the log."""
         now = ticks_ms()
-        if ticks_diff(now, self._refusal_at) < REFUSAL_MS:
+        if ticks_diff(now, self._refusal_at) < _REFUSAL_MS:
             self._silent += 1
             return
         silent, self._silent, self._refusal_at = self._silent, 0, now

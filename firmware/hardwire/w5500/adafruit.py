@@ -1,20 +1,32 @@
 """Bring-up through Adafruit's adafruit_wiznet5k: it detects the chip and sets its network registers.
 
 The library's files are used unmodified. What does not fit is put around them: its waits of several seconds (we
-reset the chip and watch the link ourselves) and two exceptions that MicroPython lacks. Afterwards it is unloaded, which
-will give 44 KB of heap back: the data path is chip.py's.
+reset the chip and watch the link ourselves), two exceptions that MicroPython lacks, and modules that it imports for
+functions nobody calls here. Afterwards it is unloaded: the data path is chip.py's.
 """
 
 import builtins
 import sys
 
-from ..compat import sleep_ms
+from ..compat import sleep_ms, ticks_diff, ticks_ms
+from ..modules import unload
 
 _LONGEST_SLEEP_MS = 2  # the chip is reset and running before the library sees it
 
 for _name in ("ConnectionError", "TimeoutError"):
     if not hasattr(builtins, _name):
         setattr(builtins, _name, type(_name, (OSError,), {}))
+
+
+class _Ticks:
+    """Stands for adafruit_ticks."""
+
+    ticks_ms = ticks_ms
+    ticks_diff = ticks_diff
+
+
+class _Unused:
+    """Stands for its DHCP and DNS: 30 KB of heap while they load, and a hundred names that would stay for ever."""
 
 
 class _Time:
@@ -28,6 +40,14 @@ def bring_up(spi, cs, baudrate, mac, address, netmask, gateway, dns):
 
     Raises OSError or RuntimeError when there is none.
     """
+    import adafruit_wiznet5k as package
+
+    stands_for = {"adafruit_ticks": _Ticks}
+    for name in ("adafruit_wiznet5k_dhcp", "adafruit_wiznet5k_dns"):
+        stands_for["adafruit_wiznet5k." + name] = _Unused
+        setattr(package, name, _Unused)
+    sys.modules.update(stands_for)
+
     import busio
     import digitalio
     from adafruit_wiznet5k import adafruit_wiznet5k as library
@@ -47,10 +67,6 @@ def bring_up(spi, cs, baudrate, mac, address, netmask, gateway, dns):
         )
         driver.ifconfig = address, netmask, gateway, dns
     finally:
-        for name in list(sys.modules):
-            if name.startswith("adafruit_") or name in ("busio", "digitalio"):
-                # What the collector takes for a pointer (Thumb code in the heap looks like some) may keep one
-                # function alive, not all modules by it; and MicroPython's dict keeps the value of what is deleted.
-                sys.modules[name].__dict__.clear()
-                sys.modules[name] = None
-                del sys.modules[name]
+        for name in stands_for:
+            del sys.modules[name]
+        unload(lambda name: name.startswith("adafruit_") or name in ("busio", "digitalio"))

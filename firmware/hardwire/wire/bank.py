@@ -27,7 +27,7 @@ WRITES = const(8)  # requests that wrote
 REFUSED = const(9)  # writes that were not permitted
 PRODUCED = const(10)  # wire.mbap: bytes written to `out` by the last call
 ROOM = const(11)  # wire.mbap: length of `out`
-TALLY = const(12)
+_TALLY = const(12)
 WRAP = const(0x3FFFFFFF)
 
 
@@ -198,6 +198,10 @@ def _added(hooks, hook, first, count):
     return hooks
 
 
+class Damaged(Exception):
+    """A file of bank.files says: the stored records are not those that were written. Answered by exception 08."""
+
+
 class Proposed:
     """What a client wants to write, as before_write sees it: [address] is an int, of a coil a bool.
 
@@ -236,14 +240,14 @@ class BareBank:
         self.input_registers = Registers(input_registers)
         self.functions = [None] * _CODES
         self.writers = set()  # codes that change something
-        self.tally = array("I", bytes(4 * TALLY))
-        self.cleared = array("I", bytes(4 * TALLY))  # the tally when its counters were cleared (AP 6.8)
+        self.tally = array("I", bytes(4 * _TALLY))
+        self.cleared = array("I", bytes(4 * _TALLY))  # the tally when its counters were cleared (AP 6.8)
         self.events = bytearray(EVENTS)  # the event log (AP 6.10): entry i is events[i % 64]
         self.identity = {}  # objects of the device identification (AP 6.21): number -> bytes, or what returns them
         self.server_id = b""  # FC 11 (AP 6.13), device specific
         self.exception_status = 0  # FC 07 (AP 6.7): eight outputs, or what returns them
         self.diagnostic_register = 0  # FC 08, 02
-        self.files = {}  # FC 14, 15: number -> wire.modbus_records.File
+        self.files = {}  # FC 14, 15: number -> what hardwire/records.py has
         self.fifos = {}  # FC 18: pointer address -> wire.modbus_records.Fifo
         self.on_error = None
         self.on_refused = None

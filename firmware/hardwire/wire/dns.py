@@ -14,10 +14,10 @@ PORT = const(53)
 
 # Codes: 1 to 15 are the server's own (4.1.1)
 OK = const(0)
-FORMAT_ERROR = const(1)
+_FORMAT_ERROR = const(1)
 SERVER_FAILURE = const(2)
 NAME_ERROR = const(3)  # there is no such name
-NOT_IMPLEMENTED = const(4)
+_NOT_IMPLEMENTED = const(4)
 REFUSED = const(5)
 NO_ADDRESS = const(16)  # the name exists and has no IPv4 address
 TRUNCATED = const(17)  # the address did not fit into a datagram

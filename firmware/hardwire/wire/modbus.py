@@ -22,16 +22,16 @@ ACKNOWLEDGE = const(5)
 SERVER_DEVICE_BUSY = const(6)
 
 # Function codes (AP 6)
-READ_COILS = const(0x01)
-READ_DISCRETE_INPUTS = const(0x02)
-READ_HOLDING_REGISTERS = const(0x03)
-READ_INPUT_REGISTERS = const(0x04)
-WRITE_SINGLE_COIL = const(0x05)
-WRITE_SINGLE_REGISTER = const(0x06)
-WRITE_MULTIPLE_COILS = const(0x0F)
-WRITE_MULTIPLE_REGISTERS = const(0x10)
-MASK_WRITE_REGISTER = const(0x16)
-READ_WRITE_MULTIPLE_REGISTERS = const(0x17)
+_READ_COILS = const(0x01)
+_READ_DISCRETE_INPUTS = const(0x02)
+_READ_HOLDING_REGISTERS = const(0x03)
+_READ_INPUT_REGISTERS = const(0x04)
+_WRITE_SINGLE_COIL = const(0x05)
+_WRITE_SINGLE_REGISTER = const(0x06)
+_WRITE_MULTIPLE_COILS = const(0x0F)
+_WRITE_MULTIPLE_REGISTERS = const(0x10)
+_MASK_WRITE_REGISTER = const(0x16)
+_READ_WRITE_MULTIPLE_REGISTERS = const(0x17)
 
 # Most items in one request
 _READ_BITS = const(2000)  # AP 6.1, 6.2
@@ -149,34 +149,32 @@ def _permit(bank, table, function: int, address: int, count: int) -> int:
     return index
 
 
-@micropython.viper
-def _propose(bank, table, bits: bool, address: int, count: int, source, at: int, n: int) -> int:
+def _propose(bank, table, bits, address, count, source, at, n):
     """Ask before_write about the n bytes from source[at:]. Returns 0 or an exception code."""
     proposed = bank.proposed
     proposed.first = address
     proposed.count = count
     proposed.bits = bits
     copy(0, at, proposed.data, source, n)
-    return int(_ask(bank, table.writing, proposed, address, count))
+    return _ask(bank, table.writing, proposed, address, count)
 
 
-@micropython.viper
-def _settle(bank, table, address: int, count: int, first: int, n: int, before: int) -> int:
+def _settle(bank, table, address, count, first, n, before):
     """What was written to data[first : first + n] is asked about. Returns 0, or an exception code negated.
 
     `before`: what before_write said, 0 or ACKNOWLEDGE.
     """
     hooks = table.written
     if hooks:
-        code = int(_ask(bank, hooks, table, address, count))
+        code = _ask(bank, hooks, table, address, count)
         if code:
             if code != ACKNOWLEDGE:
                 copy(first, 0, table.data, bank.undo, n)
-                return 0 - code
+                return -code
             before = code
-    tally = ptr32(bank.tally)
+    tally = bank.tally
     tally[_WRITES] = (tally[_WRITES] + 1) & _WRAP
-    return 0 - before
+    return -before
 
 
 @micropython.viper
@@ -261,7 +259,7 @@ def _read_bits(request: ptr8, at: int, n: int, bank, response: ptr8, to: int) ->
         return 0 - ILLEGAL_DATA_VALUE
     function = request[at]
     table = bank.coils
-    if function == READ_DISCRETE_INPUTS:
+    if function == _READ_DISCRETE_INPUTS:
         table = bank.discrete_inputs
     address = request[at + 1] << 8 | request[at + 2]
     index = int(find(table, address, count))
@@ -305,7 +303,7 @@ def _read_registers(request: ptr8, at: int, n: int, bank, response: ptr8, to: in
         return 0 - ILLEGAL_DATA_VALUE
     function = request[at]
     table = bank.holding_registers
-    if function == READ_INPUT_REGISTERS:
+    if function == _READ_INPUT_REGISTERS:
         table = bank.input_registers
     address = request[at + 1] << 8 | request[at + 2]
     index = int(find(table, address, count))
@@ -340,7 +338,7 @@ def _write_single(request: ptr8, at: int, n: int, bank, response: ptr8, to: int)
     if n != 5:
         return 0 - ILLEGAL_DATA_VALUE
     address = request[at + 1] << 8 | request[at + 2]
-    if request[at] == WRITE_SINGLE_COIL:
+    if request[at] == _WRITE_SINGLE_COIL:
         high = request[at + 3]
         if (high != 0 and high != 0xFF) or request[at + 4] != 0:
             return 0 - ILLEGAL_DATA_VALUE
@@ -360,7 +358,7 @@ def _write_multiple(request: ptr8, at: int, n: int, bank, response: ptr8, to: in
         return 0 - ILLEGAL_DATA_VALUE
     address = request[at + 1] << 8 | request[at + 2]
     count = request[at + 3] << 8 | request[at + 4]
-    coils = request[at] == WRITE_MULTIPLE_COILS
+    coils = request[at] == _WRITE_MULTIPLE_COILS
     most = _WRITE_REGISTERS
     size = count << 1
     if coils:
@@ -378,70 +376,65 @@ def _write_multiple(request: ptr8, at: int, n: int, bank, response: ptr8, to: in
     return 5
 
 
-@micropython.viper
-def _mask_write(request: ptr8, at: int, n: int, bank, response: ptr8, to: int) -> int:
+def _mask_write(request, at, n, bank, response, to):
     """MASK_WRITE_REGISTER (AP 6.16): (current AND and) OR (or AND NOT and). The response is the request."""
     if n != 7:
-        return 0 - ILLEGAL_DATA_VALUE
+        return -ILLEGAL_DATA_VALUE
     address = request[at + 1] << 8 | request[at + 2]
     table = bank.holding_registers
-    index = int(find(table, address, 1))
+    index = find(table, address, 1)
     if index < 0:
-        return 0 - ILLEGAL_DATA_ADDRESS
+        return -ILLEGAL_DATA_ADDRESS
     hooks = table.reading
     if hooks:
-        refused = int(_ask(bank, hooks, table, address, 1))
+        refused = _ask(bank, hooks, table, address, 1)
         if refused:
-            return 0 - refused
-    data = ptr8(table.data)
-    i = 0
-    while i < 2:
+            return -refused
+    data = table.data
+    for i in range(2):
         mask = request[at + 3 + i]
-        response[to + i] = data[(index << 1) + i] & mask | request[at + 5 + i] & (mask ^ 0xFF)
-        i += 1
-    refused = int(_write_in(bank, table, 0x16, address, 1, response, to))
+        response[to + i] = data[2 * index + i] & mask | request[at + 5 + i] & ~mask
+    refused = _write_in(bank, table, 0x16, address, 1, response, to)
     if refused:
         return refused
     copy(to, at, response, request, n)
     return n
 
 
-@micropython.viper
-def _exchange(request: ptr8, at: int, n: int, bank, response: ptr8, to: int) -> int:
+def _exchange(request, at, n, bank, response, to):
     """READ_WRITE_MULTIPLE_REGISTERS (AP 6.17): both ranges are checked, then written, then read."""
     if n < 10:
-        return 0 - ILLEGAL_DATA_VALUE
+        return -ILLEGAL_DATA_VALUE
     address = request[at + 1] << 8 | request[at + 2]
     count = request[at + 3] << 8 | request[at + 4]
     written = request[at + 7] << 8 | request[at + 8]
-    size = written << 1
-    if count < 1 or count > _READ_REGISTERS or written < 1 or written > _EXCHANGE_REGISTERS:
-        return 0 - ILLEGAL_DATA_VALUE
+    size = 2 * written
+    if not (1 <= count <= _READ_REGISTERS and 1 <= written <= _EXCHANGE_REGISTERS):
+        return -ILLEGAL_DATA_VALUE
     if request[at + 9] != size or n != 10 + size:
-        return 0 - ILLEGAL_DATA_VALUE
+        return -ILLEGAL_DATA_VALUE
     table = bank.holding_registers
-    index = int(find(table, address, count))
-    if index < 0:
-        return 0 - ILLEGAL_DATA_ADDRESS
+    if find(table, address, count) < 0:
+        return -ILLEGAL_DATA_ADDRESS
     to_address = request[at + 5] << 8 | request[at + 6]
-    refused = int(_write_in(bank, table, 0x17, to_address, written, request, at + 10))
+    refused = _write_in(bank, table, 0x17, to_address, written, request, at + 10)
     if refused:
         return refused
-    return int(_read_registers(request, at, 5, bank, response, to))  # begins like a request to read
+    return _read_registers(request, at, 5, bank, response, to)  # begins like a request to read
 
 
-_COUNTED = (WRITE_MULTIPLE_COILS, WRITE_MULTIPLE_REGISTERS, READ_WRITE_MULTIPLE_REGISTERS)
+_COUNTED = (_WRITE_MULTIPLE_COILS, _WRITE_MULTIPLE_REGISTERS, _READ_WRITE_MULTIPLE_REGISTERS)
 _STANDARD = (
-    (READ_COILS, _read_bits, False),
-    (READ_DISCRETE_INPUTS, _read_bits, False),
-    (READ_HOLDING_REGISTERS, _read_registers, False),
-    (READ_INPUT_REGISTERS, _read_registers, False),
-    (WRITE_SINGLE_COIL, _write_single, True),
-    (WRITE_SINGLE_REGISTER, _write_single, True),
-    (WRITE_MULTIPLE_COILS, _write_multiple, True),
-    (WRITE_MULTIPLE_REGISTERS, _write_multiple, True),
-    (MASK_WRITE_REGISTER, _mask_write, True),
-    (READ_WRITE_MULTIPLE_REGISTERS, _exchange, True),
+    (_READ_COILS, _read_bits, False),
+    (_READ_DISCRETE_INPUTS, _read_bits, False),
+    (_READ_HOLDING_REGISTERS, _read_registers, False),
+    (_READ_INPUT_REGISTERS, _read_registers, False),
+    (_WRITE_SINGLE_COIL, _write_single, True),
+    (_WRITE_SINGLE_REGISTER, _write_single, True),
+    (_WRITE_MULTIPLE_COILS, _write_multiple, True),
+    (_WRITE_MULTIPLE_REGISTERS, _write_multiple, True),
+    (_MASK_WRITE_REGISTER, _mask_write, True),
+    (_READ_WRITE_MULTIPLE_REGISTERS, _exchange, True),
 )
 
 
@@ -467,7 +460,7 @@ def read_only(bank):
 def _refuse(request, at, n, bank, response, to):
     """In the place of a function that writes. AP 7: code 01 says "wrong state" too."""
     function = request[at]
-    exchange = function == READ_WRITE_MULTIPLE_REGISTERS
+    exchange = function == _READ_WRITE_MULTIPLE_REGISTERS
     where = at + (5 if exchange else 1)
     address = count = 0
     if n >= (9 if exchange else 5):

@@ -20,12 +20,12 @@ from .bank import (
 )
 from .modbus import ILLEGAL_DATA_ADDRESS, ILLEGAL_DATA_VALUE, ILLEGAL_FUNCTION, MAX_PDU
 
-READ_EXCEPTION_STATUS = const(0x07)
-DIAGNOSTICS = const(0x08)
-GET_COMM_EVENT_COUNTER = const(0x0B)
-GET_COMM_EVENT_LOG = const(0x0C)
-REPORT_SERVER_ID = const(0x11)
-ENCAPSULATED_INTERFACE = const(0x2B)
+_READ_EXCEPTION_STATUS = const(0x07)
+_DIAGNOSTICS = const(0x08)
+_GET_COMM_EVENT_COUNTER = const(0x0B)
+_GET_COMM_EVENT_LOG = const(0x0C)
+_REPORT_SERVER_ID = const(0x11)
+_ENCAPSULATED_INTERFACE = const(0x2B)
 
 _READ_DEVICE_IDENTIFICATION = const(0x0E)  # MEI type (AP 6.21)
 _BASIC = const(2)  # last object of the category
@@ -56,12 +56,12 @@ _CLEAR_OVERRUNS = const(0x14)
 
 def install(bank):
     """Register the functions of this file."""
-    bank.register(READ_EXCEPTION_STATUS, _exception_status)
-    bank.register(DIAGNOSTICS, _diagnostics)
-    bank.register(GET_COMM_EVENT_COUNTER, _event_counter)
-    bank.register(GET_COMM_EVENT_LOG, _event_log)
-    bank.register(REPORT_SERVER_ID, _server_id)
-    bank.register(ENCAPSULATED_INTERFACE, _interface)
+    bank.register(_READ_EXCEPTION_STATUS, _exception_status)
+    bank.register(_DIAGNOSTICS, _diagnostics)
+    bank.register(_GET_COMM_EVENT_COUNTER, _event_counter)
+    bank.register(_GET_COMM_EVENT_LOG, _event_log)
+    bank.register(_REPORT_SERVER_ID, _server_id)
+    bank.register(_ENCAPSULATED_INTERFACE, _interface)
 
 
 def _value(bank, value, default):
@@ -100,7 +100,7 @@ def _exception_status(request, at, n, bank, response, to):
     """AP 6.7: eight outputs that mean what the application says."""
     if n != 1:
         return -ILLEGAL_DATA_VALUE
-    response[to] = READ_EXCEPTION_STATUS
+    response[to] = _READ_EXCEPTION_STATUS
     response[to + 1] = _value(bank, bank.exception_status, 0) & 0xFF
     return 2
 
@@ -165,7 +165,7 @@ def _event_counter(request, at, n, bank, response, to):
     """AP 6.9. No command of this server goes on after its response: the status is 0000."""
     if n != 1:
         return -ILLEGAL_DATA_VALUE
-    response[to] = GET_COMM_EVENT_COUNTER
+    response[to] = _GET_COMM_EVENT_COUNTER
     _put16(response, to + 1, 0)
     _put16(response, to + 3, _successes(bank))
     bank.tally[EVENT_COUNTERS] = bank.tally[EVENT_COUNTERS] + 1 & WRAP
@@ -178,7 +178,7 @@ def _event_log(request, at, n, bank, response, to):
         return -ILLEGAL_DATA_VALUE
     logged = bank.tally[LOGGED]
     entries = min(logged - bank.cleared[LOGGED] & WRAP, EVENTS)
-    response[to] = GET_COMM_EVENT_LOG
+    response[to] = _GET_COMM_EVENT_LOG
     response[to + 1] = 6 + entries
     _put16(response, to + 2, 0)
     _put16(response, to + 4, _successes(bank))
@@ -194,7 +194,7 @@ def _server_id(request, at, n, bank, response, to):
         return -ILLEGAL_DATA_VALUE
     text = b" ".join([_object(bank, number) for number in range(_BASIC + 1)])
     data = (bank.server_id + bytes((_RUNS,)) + text)[: MAX_PDU - 2]
-    response[to] = REPORT_SERVER_ID
+    response[to] = _REPORT_SERVER_ID
     response[to + 1] = len(data)
     response[to + 2 : to + 2 + len(data)] = data
     return 2 + len(data)
@@ -227,7 +227,7 @@ def _interface(request, at, n, bank, response, to):
         numbers = [number for number in numbers if number <= _STREAMS[code - 1]]
         if first in numbers:
             numbers = numbers[numbers.index(first) :]
-    response[to] = ENCAPSULATED_INTERFACE
+    response[to] = _ENCAPSULATED_INTERFACE
     response[to + 1] = _READ_DEVICE_IDENTIFICATION
     response[to + 2] = code
     response[to + 3] = 0x81 if highest <= _BASIC else 0x82 if highest <= _REGULAR else 0x83

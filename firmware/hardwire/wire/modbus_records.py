@@ -8,21 +8,18 @@ Source: MODBUS Application Protocol Specification V1.1b3 (AP) 6.14, 6.15, 6.18.
 from array import array
 
 from ..compat import const
+from .bank import Damaged
 from .modbus import ILLEGAL_DATA_ADDRESS, ILLEGAL_DATA_VALUE, MAX_PDU, SERVER_DEVICE_FAILURE
 
-READ_FILE_RECORD = const(0x14)
-WRITE_FILE_RECORD = const(0x15)
-READ_FIFO_QUEUE = const(0x18)
-MEMORY_PARITY_ERROR = const(8)  # AP 7: "the extended file area failed to pass a consistency check"
+_READ_FILE_RECORD = const(0x14)
+_WRITE_FILE_RECORD = const(0x15)
+_READ_FIFO_QUEUE = const(0x18)
+_MEMORY_PARITY_ERROR = const(8)  # AP 7: "the extended file area failed to pass a consistency check"
 
-MAX_RECORDS = const(10000)  # 0..270F (AP 6.14)
+_MAX_RECORDS = const(10000)  # 0..270F (AP 6.14)
 _REFERENCE = const(6)  # the only reference type
 _SUB = const(7)  # bytes of a sub-request
 _FIFO_MOST = const(31)  # AP 6.18
-
-
-class Damaged(Exception):
-    """A file says: the stored records are not those that were written. Answered by exception 08."""
 
 
 class Fifo:
@@ -71,9 +68,9 @@ class Fifo:
 
 def install(bank):
     """Register the functions of this file."""
-    bank.register(READ_FILE_RECORD, _read_file)
-    bank.register(WRITE_FILE_RECORD, _write_file, writes=True)
-    bank.register(READ_FIFO_QUEUE, _read_fifo)
+    bank.register(_READ_FILE_RECORD, _read_file)
+    bank.register(_WRITE_FILE_RECORD, _write_file, writes=True)
+    bank.register(_READ_FIFO_QUEUE, _read_fifo)
 
 
 def _get16(data, at):
@@ -86,7 +83,7 @@ def _guarded(bank, function, *arguments):
         function(*arguments)
         return 0
     except Damaged:
-        return -MEMORY_PARITY_ERROR
+        return -_MEMORY_PARITY_ERROR
     except Exception as error:
         if bank.on_error is not None:
             bank.on_error(error)
@@ -97,7 +94,7 @@ def _addressed(bank, request, at):
     """The File that the sub-request at request[at:] is about, None if it is not all there."""
     file = bank.files.get(_get16(request, at + 1))
     record = _get16(request, at + 3)
-    if request[at] != _REFERENCE or file is None or record >= MAX_RECORDS:
+    if request[at] != _REFERENCE or file is None or record >= _MAX_RECORDS:
         return None
     try:
         records = file.records
@@ -126,7 +123,7 @@ def _read_file(request, at, n, bank, response, to):
         if failed:
             return failed
         end += 2 + 2 * count
-    response[to] = READ_FILE_RECORD
+    response[to] = _READ_FILE_RECORD
     response[to + 1] = end - to - 2
     return end - to
 
@@ -171,7 +168,7 @@ def _read_fifo(request, at, n, bank, response, to):
     if fifo is None:
         return -ILLEGAL_DATA_ADDRESS
     count = len(fifo)
-    response[to] = READ_FIFO_QUEUE
+    response[to] = _READ_FIFO_QUEUE
     response[to + 1] = 0
     response[to + 2] = 2 + 2 * count
     response[to + 3] = 0

@@ -307,17 +307,50 @@ def _changed(present: Configuration, changes: dict) -> str | None:
 
 @command(
     target=True,
-    examples=["hardwire config push plant.json", "hardwire config push - --port /dev/ttyACM0 < plant.json"],
+    examples=[
+        "hardwire config push plant.json",
+        "hardwire config push - --port /dev/ttyACM0 < plant.json",
+        "hardwire config push --map plant.toml",
+    ],
 )
-@click.argument("new", metavar="FILE")
+@click.argument("new", metavar="[FILE]", required=False)
+@click.option(
+    "--map", "map_file", metavar="FILE", help="The device's map, TOML or map.bin, instead of settings."
+)
+@click.option("--default-map", is_flag=True, help="Take the board's own map away: the one of its app counts.")
 @_no_restart
 @_file
-def push(out: Output, new: str, no_restart: bool, path: str | None) -> None:
-    """Replace the board's settings file by FILE (- is stdin). What is not in FILE goes back to its default."""
+def push(
+    out: Output, new: str | None, map_file: str | None, default_map: bool, no_restart: bool, path: str | None
+) -> None:
+    """Replace the board's settings file by FILE (- is stdin). What is not in FILE goes back to its default.
+
+    With --map: its map. The board tries it first; retained values of points that move are lost.
+    """
+    if (new is not None) + (map_file is not None) + default_map != 1:
+        raise HardwireError(USAGE, "give settings, FILE, or --map FILE, or --default-map")
+    if new is None:
+        _push_map(out, map_file, no_restart, path)
+        return
     text = _text(new)
     if not settings.has_hidden(text):
         settings.check(text)  # before the board is disturbed
     _apply(out, _store(out, path), lambda present: settings.restore(text, present), no_restart)
+
+
+def _push_map(out: Output, map_file: str | None, no_restart: bool, path: str | None) -> None:
+    from ..map.build import build
+    from ..map_store import put
+    from ..target import REPL
+    from .map import load
+
+    if path is not None:
+        raise HardwireError(USAGE, "--file is for settings", "hardwire map build writes a map.bin")
+    data = build(load(map_file)) if map_file is not None else None
+    place = put(out.find(REPL), data, restart=not no_restart)
+    size = len(data) if data is not None else None
+    what = f"{place}: {size} bytes" if data is not None else f"{place} is away: the map of the app counts"
+    out.result({"file": place, "bytes": size, "restarted": not no_restart}, what)
 
 
 @command(target=True, examples=["hardwire config edit", "EDITOR=nano hardwire config edit --virtual"])

@@ -17,6 +17,7 @@ import click
 
 import hardwire
 from hardwire import config
+from hardwire.addresses import ip_text
 from hardwire.w5500 import regs
 
 from ..errors import FAILED, HardwireError
@@ -307,7 +308,7 @@ def _chip_lines(checkup: Checkup, transport: "SerialTransport", settings: dict, 
     if chip_version[0] == regs.VERSION and not told:
         _link_line(checkup, bool(phy[0] & regs.PHY_LNK))
         if any(address):
-            checkup.ok("address", config.ip_text(address))
+            checkup.ok("address", ip_text(address))
         else:
             checkup.warn(
                 "address", "not set: the firmware has not run since the chip's reset", "reset the board"

@@ -69,6 +69,7 @@ def _absolute(path: str | None) -> str | None:
         "hardwire virtual up --forward 127.0.0.1:11502:502 --config plant.json",
         "hardwire virtual up --tap hw0 --pcap trace.pcapng",
         "hardwire virtual up --boards 3 --dhcp",
+        "hardwire virtual up --map plant.toml",
         "hardwire virtual up --image RPI_PICO-20260101-v1.28.0.uf2 --blank",
     ]
 )
@@ -89,6 +90,9 @@ def _absolute(path: str | None) -> str | None:
     help="A PC port for a board port; PC port 0 takes a free one. Without it each service's port + 10000.",
 )
 @click.option("--config", "config_file", metavar="FILE", help="The board's configuration, JSON.")
+@click.option(
+    "--map", "map_file", metavar="FILE", help="The device's map, TOML or map.bin, instead of the app's."
+)
 @click.option("--detach", is_flag=True, help="Return when ready and leave the board running.")
 @click.option("--name", metavar="NAME", help="Name of the board (virtual, virtual-2 ...).")
 @click.option("--blank", is_flag=True, help="An empty filesystem: MicroPython and nothing else.")
@@ -115,6 +119,7 @@ def up(
     image: str | None,
     forwards: tuple[str, ...],
     config_file: str | None,
+    map_file: str | None,
     detach: bool,
     name: str | None,
     blank: bool,
@@ -131,6 +136,7 @@ def up(
     code 0.
     """
     from ..virtual import daemon
+    from .map import load
 
     spec = daemon.Spec(
         board=board_module(board),
@@ -146,6 +152,7 @@ def up(
         dhcp=dhcp,
         rate=int(rate),
         seed=seed,
+        map=load(map_file).text if map_file is not None else None,
     )
 
     def ready(started: list[Running]) -> None:

@@ -9,13 +9,14 @@ Limits and names: MODBUS Application Protocol Specification V1.1b3, sections 6 a
 
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from pymodbus.client import ModbusTcpClient
-from pymodbus.exceptions import ConnectionException, ModbusException
+from pymodbus.exceptions import ConnectionException, ModbusException, ModbusIOException
 from pymodbus.pdu import ModbusPDU
+from pymodbus.pdu.file_message import FileRecord
 
 from ..errors import FAILED, MODBUS, NO_BOARD, TIMEOUT, USAGE, HardwireError
 
@@ -28,6 +29,8 @@ READ_BITS_MAX = 2000  # 6.1
 READ_REGISTERS_MAX = 125  # 6.3
 WRITE_BITS_MAX = 1968  # 6.11
 WRITE_REGISTERS_MAX = 123  # 6.12
+
+READ_RECORDS_MAX = 121  # 6.14: a response holds at most F5 bytes of one group, two of them its head
 
 # Section 7. A gateway adds 0A and 0B.
 EXCEPTIONS = {
@@ -42,6 +45,9 @@ EXCEPTIONS = {
     0x0B: "gateway target device failed to respond",
 }
 
+ILLEGAL_FUNCTION = 0x01
+ILLEGAL_DATA_ADDRESS = 0x02
+
 # 6.21, objects of the basic and regular categories
 OBJECTS = {
     0x00: "vendor_name",
@@ -53,9 +59,10 @@ OBJECTS = {
     0x06: "application_name",
 }
 W5500_VERSION = 0x04  # VERSIONR; input register 10 of the hardwire app
-BASIC, REGULAR = 0x01, 0x02  # read device id codes
+BASIC, REGULAR, EXTENDED = 0x01, 0x02, 0x03  # read device id codes
 MORE_FOLLOWS = 0xFF
 OBJECTS_MAX = 256  # object ids are one byte: a server that never ends is stopped here
+MAP_FILE = 1  # file number under which a hardwire board gives its map (docs/map.md)
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,23 @@ class AppInfo:
         )
 
 
+class _Tracer:
+    """pymodbus shows all bytes received since the request, again and again; `tell` gets each once."""
+
+    def __init__(self, tell: Callable[[bool, bytes], None]) -> None:
+        self._tell = tell
+        self._seen = b""
+
+    def __call__(self, sending: bool, data: bytes) -> bytes:
+        if sending:
+            self._seen = b""
+            self._tell(True, data)
+        else:
+            self._tell(False, data[len(self._seen) :] if data.startswith(self._seen) else data)
+            self._seen = data
+        return data
+
+
 class ModbusClient:
     """One connection to a Modbus-TCP server; a context manager.
 
@@ -131,18 +155,34 @@ class ModbusClient:
         host, port: the server.
         unit: unit identifier, 0-255 (0 and 255 mean the server itself).
         timeout: longest wait for the connection and for each answer, in seconds.
+        trace: gets (sent?, bytes) for what goes over the connection, as it goes.
     """
 
-    def __init__(self, host: str, port: int = PORT, unit: int = UNIT, timeout: float = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int = PORT,
+        unit: int = UNIT,
+        timeout: float = TIMEOUT_S,
+        trace: Callable[[bool, bytes], None] | None = None,
+    ) -> None:
         self.name = f"{host}:{port}"
-        self._unit = unit
+        self._address = host, port
+        self.unit = unit
         self._timeout = timeout
         # pymodbus logs what it raises; without a handler Python would print that on stderr.
         logging.getLogger("pymodbus").addHandler(logging.NullHandler())
-        self._client = ModbusTcpClient(host, port=port, timeout=timeout, retries=0)
+        self._client = ModbusTcpClient(
+            host, port=port, timeout=timeout, retries=0, trace_packet=_Tracer(trace) if trace else None
+        )
+        self.connect()
+
+    def connect(self) -> None:
+        """Connect again, after the server has closed the connection. Raises HardwireError."""
+        self.close()
         try:
             # pymodbus would swallow the reason
-            self._client.socket = socket.create_connection((host, port), timeout)
+            self._client.socket = socket.create_connection(self._address, self._timeout)
         except TimeoutError:
             raise HardwireError(
                 TIMEOUT, f"{self.name} does not answer", "is the address right, the cable in?"
@@ -159,6 +199,11 @@ class ModbusClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def connected(self) -> bool:
+        """Whether the connection is there, for all this side knows."""
+        return self._client.connected
+
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
@@ -174,14 +219,10 @@ class ModbusClient:
         values: list = []
         while len(values) < count:
             part = min(most, count - len(values))
-            pdu = self._request(table.read, address + len(values), count=part)
+            pdu = self.request(table.read, address + len(values), count=part)
             got = pdu.bits if table.bits else pdu.registers  # bits are padded to whole bytes
             if len(got) < part:
-                raise HardwireError(
-                    FAILED,
-                    f"{self.name} answered {len(got)} values, {part} were asked for",
-                    "not a conforming server",
-                )
+                raise self._short(len(got), part)
             values += got[:part]
         return values
 
@@ -205,26 +246,55 @@ class ModbusClient:
         if table.bits:
             bits = [bool(value) for value in values]
             if len(bits) == 1:
-                self._request("write_coil", address, bits[0])
+                self._change("write_coil", address, bits[0])
             else:
-                self._request("write_coils", address, bits)
+                self._change("write_coils", address, bits)
         elif len(values) == 1:
-            self._request("write_register", address, values[0])
+            self._change("write_register", address, values[0])
         else:
-            self._request("write_registers", address, list(values))
+            self._change("write_registers", address, list(values))
+
+    def write_bit(self, address: int, bit: int, on: bool) -> None:
+        """Change one bit of a holding register and no other, FC 16: the server does it in one step (6.16)."""
+        check_range(address, 1)
+        mask = 1 << bit
+        self._change("mask_write_register", address=address, and_mask=0xFFFF ^ mask, or_mask=mask * on)
+
+    def read_records(self, file: int, record: int, count: int) -> bytes:
+        """`count` (1 to READ_RECORDS_MAX) 16-bit records of a file from `record` on, FC 14, as their bytes."""
+        group = FileRecord(file_number=file, record_number=record, record_length=2 * count)
+        pdu: Any = self.request("read_file_record", [group])
+        data = b"".join(answer.record_data for answer in pdu.records)
+        if len(data) != 2 * count:
+            raise self._short(len(data) // 2, count)
+        return data
+
+    def is_hardwire(self) -> bool:
+        """Whether the server runs this firmware: it gives a map of ours, or has the default app's registers."""
+        from ..map.build import MAGIC
+
+        try:
+            if self.read_records(MAP_FILE, 0, len(MAGIC) // 2) == MAGIC:
+                return True
+        except HardwireError as error:
+            if error.code != MODBUS:
+                raise
+        return self.app() is not None
 
     def identify(self) -> dict[str, str]:
-        """Device identification, FC 2B/0E: basic objects, and the regular ones where the server has them.
+        """Device identification, FC 2B/0E: basic objects, and the others where the server has them.
 
         Raises:
             HardwireError: MODBUS with code 1 when the server does not offer it.
         """
         objects = self._objects(BASIC)
-        try:
-            objects |= self._objects(REGULAR)
-        except HardwireError as error:
-            if error.code != MODBUS:
-                raise
+        for category in (REGULAR, EXTENDED):
+            try:
+                objects |= self._objects(category)
+            except HardwireError as error:
+                if error.code != MODBUS:
+                    raise
+                break
         return {
             OBJECTS.get(number, f"object_0x{number:02x}"): value.decode("utf-8", "replace")
             for number, value in sorted(objects.items())
@@ -240,26 +310,34 @@ class ModbusClient:
             return None
         return info if info.chip_version == W5500_VERSION else None
 
+    def register(self, response: type[ModbusPDU]) -> None:
+        """Have this connection's replies of one function decoded by `response`."""
+        self._client.register(response)
+
     def _objects(self, category: int) -> dict[int, bytes]:
         found: dict[int, bytes] = {}
         next_object = 0
         for _ in range(OBJECTS_MAX):
-            pdu: Any = self._request("read_device_information", read_code=category, object_id=next_object)
+            pdu: Any = self.request("read_device_information", read_code=category, object_id=next_object)
             found |= pdu.information
             if pdu.more_follows != MORE_FOLLOWS or pdu.next_object_id <= next_object:
                 break
             next_object = pdu.next_object_id
         return found
 
-    def _request(self, method: str, *arguments: Any, **settings: Any) -> ModbusPDU:
+    def request(self, method: str, *arguments: Any, **settings: Any) -> ModbusPDU:
         if not self._client.connected:
             raise self._closed()
         try:
-            pdu = getattr(self._client, method)(*arguments, device_id=self._unit, **settings)
+            pdu = getattr(self._client, method)(*arguments, device_id=self.unit, **settings)
         except ConnectionException:
             raise self._closed() from None
         except ModbusException as error:
             logging.getLogger(__name__).info("%s: %s", self.name, error)
+            if isinstance(error, ModbusIOException) and error.fcode is None:  # pymodbus: not decoded
+                raise HardwireError(
+                    FAILED, f"{self.name} answered what is no reply to {method}", "not a conforming server"
+                ) from None
             raise HardwireError(
                 TIMEOUT,
                 f"{self.name} does not answer within {self._timeout:g} s",
@@ -270,6 +348,19 @@ class ModbusClient:
         if pdu.isError():
             raise self._exception(pdu)
         return pdu
+
+    def _change(self, method: str, *arguments: Any, **settings: Any) -> None:
+        try:
+            self.request(method, *arguments, **settings)
+        except HardwireError as error:
+            if exception_code(error) == ILLEGAL_FUNCTION and self.is_hardwire():
+                error.hint = "writes are off: `hardwire config set services.modbus.writes=true`"
+            raise
+
+    def _short(self, got: int, asked: int) -> HardwireError:
+        return HardwireError(
+            FAILED, f"{self.name} answered {got} values, {asked} were asked for", "not a conforming server"
+        )
 
     def _closed(self) -> HardwireError:
         return HardwireError(
@@ -284,6 +375,11 @@ class ModbusClient:
             f"{self.name} answered exception {code:02X} {name} to function {function:02X}",
             data={"exception": {"code": code, "name": name, "function": function}},
         )
+
+
+def exception_code(error: HardwireError) -> int | None:
+    """The Modbus exception's code, if that is what `error` reports."""
+    return error.data["exception"]["code"] if error.code == MODBUS else None
 
 
 def check_range(address: int, count: int) -> None:

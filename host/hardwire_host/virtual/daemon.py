@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hardwire import config
-from hardwire.config import ConfigError, ip_bytes, ip_text, mac_bytes
+from hardwire.addresses import ConfigError, ip_bytes, ip_text, mac_bytes
 
 from ..errors import FAILED, INTERRUPTED, TIMEOUT, USAGE, HardwireError
 from ..uf2 import describe
@@ -55,7 +55,7 @@ class Spec:
     has the next PC port, and so on. blank: an empty filesystem instead of the firmware. flash: file that keeps the
     filesystem between runs. pcap: file for a capture of the whole run. tap: name of a TAP interface that takes the
     gateway's address. dhcp: a DHCP server on the segment. rate: of the segment, Mbit/s. seed: of faults, sequence
-    numbers, the boards' unique ids.
+    numbers, the boards' unique ids. map: TOML text of the boards' own map.
     """
 
     board: str | None = None
@@ -71,6 +71,7 @@ class Spec:
     dhcp: bool = False
     rate: int = 100
     seed: int = 0
+    map: str | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,9 @@ def _check_files(spec: Spec) -> None:
         raise HardwireError(
             USAGE, f"{spec.flash} has a configuration of its own", "hardwire deploy --config FILE"
         )
+    if spec.map is not None and (spec.blank or _kept(spec)):
+        what = "--blank: nothing would read it" if spec.blank else f"{spec.flash} is a filesystem already"
+        raise HardwireError(USAGE, f"--map, and {what}", "hardwire config push --map FILE")
 
 
 def _kept(spec: Spec) -> bool:
@@ -180,6 +184,8 @@ def _image(spec: Spec, report: Report) -> Path:
 
 def _filesystems(spec: Spec, plans: list[_Plan], image: Path, report: Report) -> list[bytes]:
     from ..bundle import blank_filesystem, build, build_filesystem
+    from ..map.build import build as build_map
+    from ..map.model import parse
 
     size = describe(image).fs_size
     board = plans[0].settings["board"]
@@ -189,7 +195,8 @@ def _filesystems(spec: Spec, plans: list[_Plan], image: Path, report: Report) ->
         return [blank_filesystem(board, size)] * len(plans)
     report("compiling the firmware")
     bundle = build(board)
-    return [build_filesystem(board, plan.config, size=size, bundle=bundle) for plan in plans]
+    own_map = build_map(parse(spec.map, "the map")) if spec.map is not None else None
+    return [build_filesystem(board, plan.config, size=size, bundle=bundle, own_map=own_map) for plan in plans]
 
 
 def _claims(spec: Spec, undo: ExitStack) -> list[Claim]:

@@ -6,20 +6,21 @@ time and moves only in `run`; the firmware's ticks read the same clock.
 
 from collections.abc import Callable
 
-from hardwire import compat, config
+from hardwire import compat
+from hardwire.addresses import ip_bytes
 from hardwire.net import Net
-from hardwire.w5500 import regs as R
 from hardwire.w5500.bus import Sequences
 from hardwire.w5500.chip import Chip
 
+from . import regs as R
 from .clock import NS_PER_MS, NS_PER_S, Clock
 from .faults import FaultySegment
 from .tcpip import Stack
 from .w5500 import W5500
 
-BOARD_IP = config.ip_bytes("192.168.77.20")
-PC_IP = config.ip_bytes("192.168.77.1")
-NETMASK = config.ip_bytes("255.255.255.0")
+BOARD_IP = ip_bytes("192.168.77.20")
+PC_IP = ip_bytes("192.168.77.1")
+NETMASK = ip_bytes("255.255.255.0")
 BOARD_MAC = bytes.fromhex("020000000020")
 PC_MAC = bytes.fromhex("020000000001")
 

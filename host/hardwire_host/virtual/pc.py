@@ -8,7 +8,7 @@ import errno
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-from hardwire.config import ip_bytes
+from hardwire.addresses import ip_bytes
 
 from ..errors import BUSY, USAGE, HardwireError
 from .dhcp import DhcpServer

@@ -16,8 +16,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
-from hardwire.w5500 import regs as R
-
+from . import regs as R
 from .clock import NS_PER_MS, NS_PER_S, NS_PER_US, Alarm, Clock
 from .tcpip import Stack
 from .w5500_memory import get16, put16, read_image

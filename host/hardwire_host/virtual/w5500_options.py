@@ -5,8 +5,7 @@ In: nothing. Out: `Options`, immutable; the chip takes a changed copy (`dataclas
 
 from dataclasses import dataclass
 
-from hardwire.w5500 import regs as R
-
+from . import regs as R
 from .tcpip import TIME_WAIT_NS
 
 CS_HIGH_NS = 30  # shortest pause between two SPI frames (5.5.3)

@@ -6,8 +6,7 @@ of the port. Auto-negotiation takes no time here. Source: datasheet 4.1, PHYCFGR
 
 from collections.abc import Callable
 
-from hardwire.w5500 import regs as R
-
+from . import regs as R
 from .ether import RATE_MAX, RATE_MIN
 
 _ALL_CAPABLE = 0b111

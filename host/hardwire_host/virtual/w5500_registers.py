@@ -8,8 +8,7 @@ Source: datasheet v1.0.9, 4.2 (page 44 on).
 
 from collections.abc import Callable
 
-from hardwire.w5500 import regs as R
-
+from . import regs as R
 from .w5500_memory import get16, load, put16, read_image, store
 
 MEMORY_SIZES = (0, 1, 2, 4, 8, 16)  # KB

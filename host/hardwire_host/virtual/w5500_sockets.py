@@ -6,8 +6,7 @@ counted by `chip.guest_error` and ignored.
 Source: datasheet v1.0.9, tables of Sn_CR and Sn_SR (pages 46 to 50).
 """
 
-from hardwire.w5500 import regs as R
-
+from . import regs as R
 from .packets import IP_FIELDS, IpFields
 from .w5500_memory import get16, load, put16
 from .w5500_registers import SocketRegisters

@@ -10,8 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 
-from hardwire.w5500 import regs as R
-
+from . import regs as R
 from .clock import Clock
 from .w5500_options import Options
 
