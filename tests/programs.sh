@@ -5,7 +5,7 @@ set -u
 lock_wait=300  # s for another apt (an unattended upgrade) to finish
 
 missing=
-for program in nmap tshark; do  # the packages are called the same
+for program in mbpoll nmap tshark; do  # the packages are called the same
     command -v $program >/dev/null || missing="$missing $program"
 done
 [ -n "$missing" ] || exit 0

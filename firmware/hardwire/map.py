@@ -35,8 +35,8 @@ class Point:
     Kept by who uses it often, it spares looking for the name.
     """
 
-    def __init__(self, name, table, record, extras, changed):
-        _, address, self.count, kind, flags, size, _, extra = struct.unpack("<HHHBBBBH", record)
+    def __init__(self, name, table, record, extra, changed):
+        _, address, self.count, kind, flags, size, _, _ = struct.unpack("<HHHBBBBH", record)
         self.name = name
         self.table = table
         self.address = address
@@ -46,13 +46,12 @@ class Point:
         self._changed = changed if flags & _RETAINED_POINT else None
         self._scale = None
         self._least = self._most = None
-        if extra != _NO_EXTRA:
-            at = extra * _EXTRA
-            scale, offset = struct.unpack_from("<ff", extras, at)
+        if extra is not None:
+            scale, offset = struct.unpack_from("<ff", extra)
             if scale != 1 or offset:
                 self._scale = scale, offset
             limits = "<dd" if self._kind in _FLOATS else "<QQ" if self._kind == _UINT64 else "<qq"
-            least, most = struct.unpack_from(limits, extras, at + 8)
+            least, most = struct.unpack_from(limits, extra, 8)
             self._least = least if flags & _MIN else None
             self._most = most if flags & _MAX else None
 
@@ -155,8 +154,8 @@ class Values:
     not: AttributeError, KeyError.
     """
 
-    def __init__(self, tables, points, names, extras, changed):
-        object.__setattr__(self, "_parts", (tables, points, names, extras, changed))
+    def __init__(self, tables, catalog, changed):
+        object.__setattr__(self, "_parts", (tables, catalog, changed))
         object.__setattr__(self, "_known", {})
 
     def __getattr__(self, name):
@@ -218,12 +217,12 @@ class Values:
     def _find(self, name):
         point = self._known.get(name)
         if point is None:
-            tables, points, names, extras, changed = self._parts
-            at = _search(points, names, name.encode())
-            if at < 0:
+            tables, catalog, changed = self._parts
+            found = catalog.find(name.encode())
+            if found is None:
                 return None
-            record = points[at : at + _RECORD]
-            point = self._known[name] = Point(name, tables[record[6] & 3], record, extras, changed)
+            record, extra = found
+            point = self._known[name] = Point(name, tables[record[6] & 3], record, extra, changed)
         return point
 
 
@@ -243,21 +242,50 @@ class Elements:
         self._point.set(value, index)
 
 
-def _search(points, names, wanted):
-    """Where the point of that name lies in `points`, -1 if there is none. They are sorted by name."""
-    low, high = 0, len(points) // _RECORD
-    while low < high:
-        middle = (low + high) // 2
-        at = middle * _RECORD
-        offset = points[at] | points[at + 1] << 8
-        name = names[offset + 1 : offset + 1 + names[offset]]
-        if name == wanted:
-            return at
-        if name < wanted:
-            low = middle + 1
-        else:
-            high = middle
-    return -1
+class Catalog:
+    """The points of a map.bin by name; they stay in the file, where looking for one takes some 10 ms.
+
+    `file`: open, or None: the file at `path` is opened each time. points: where the POINTS section is and how many
+    points it has; names, extras: where those sections are.
+    """
+
+    def __init__(self, file, path, points, names, extras):
+        self._file = file
+        self._path = path
+        self._points, self._count = points
+        self._names = names
+        self._extras = extras
+
+    def find(self, name):
+        """(record, extra or None) of the point `name`, bytes; None if there is none. OSError."""
+        if self._file is not None:
+            return self._search(self._file, name)
+        with open(self._path, "rb") as file:
+            return self._search(file, name)
+
+    def _search(self, file, wanted):
+        low, high = 0, self._count  # they are sorted by name
+        while low < high:
+            middle = (low + high) // 2
+            file.seek(self._points + middle * _RECORD)
+            record = file.read(_RECORD)
+            file.seek(self._names + (record[0] | record[1] << 8))
+            name = file.read(file.read(1)[0])
+            if name == wanted:
+                return record, self.extra(file, record)
+            if name < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        return None
+
+    def extra(self, file, record):
+        """What belongs to `record` in EXTRAS, None if it has nothing there."""
+        number = record[10] | record[11] << 8
+        if number == _NO_EXTRA:
+            return None
+        file.seek(self._extras + number * _EXTRA)
+        return file.read(_EXTRA)
 
 
 class Device:
@@ -269,10 +297,10 @@ class Device:
     any request counts, values) for safety.Safety, or None. changed: called when the application sets a retained value.
     """
 
-    def __init__(self, bank, points, names, extras):
+    def __init__(self, bank, catalog):
         self.bank = bank
         self.tables = [getattr(bank, name) for name in TABLES]
-        self.io = Values(self.tables, points, names, extras, self._note)
+        self.io = Values(self.tables, catalog, self._note)
         self.files = self.fifos = ()
         self.queues = {}
         self.retained = [], []
@@ -285,28 +313,38 @@ class Device:
 
 
 class Limits:
-    """A hook: refuses values outside the limits of the points whose numbers are `limited`."""
+    """A hook: refuses values outside the limits of points. `limited`: their (record, extra), by address."""
 
-    def __init__(self, table, points, extras, limited):
+    def __init__(self, table, limited):
         self._table = table
-        self._points = points
-        self._extras = extras
         self._limited = limited
+        self._records = b"".join([record for record, _ in limited])
 
     @micropython.native
     def __call__(self, values, address, count):
-        points = self._points
+        records = self._records
         end = address + count
-        for number in self._limited:
-            at = number * _RECORD
-            first = points[at + 2] | points[at + 3] << 8
-            last = first + (points[at + 4] | points[at + 5] << 8) * (points[at + 8] >> 1 or 1)
-            if first < end and address < last and not self._within(at, values, address, end):
+        low, high = 0, len(self._limited)
+        while low < high:  # the first that reaches to `address`
+            middle = (low + high) >> 1
+            at = middle * _RECORD
+            first = records[at + 2] | records[at + 3] << 8
+            if first + (records[at + 4] | records[at + 5] << 8) * (records[at + 8] >> 1 or 1) > address:
+                high = middle
+            else:
+                low = middle + 1
+        while low < len(self._limited):
+            at = low * _RECORD
+            if (records[at + 2] | records[at + 3] << 8) >= end:
+                break
+            if not self._within(low, values, address, end):
                 return SERVER_DEVICE_FAILURE
+            low += 1
         return 0
 
-    def _within(self, at, values, address, end):
-        point = Point("", self._table, self._points[at : at + _RECORD], self._extras, None)
+    def _within(self, number, values, address, end):
+        record, extra = self._limited[number]
+        point = Point("", self._table, record, extra, None)
         width = point.width
         for index in range(point.count):
             first = point.address + index * width

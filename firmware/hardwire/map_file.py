@@ -9,7 +9,7 @@ from array import array
 from binascii import crc32
 
 from .compat import const
-from .map import Device, Limits
+from .map import Catalog, Device, Limits
 from .wire.modbus import Bank
 
 PATH = "map.bin"  # beside config.json
@@ -42,11 +42,11 @@ class MapError(ValueError):
 def load(path=PATH):
     """The Device of the map at `path`. Raises MapError, OSError if there is no such file."""
     with open(path, "rb") as file:
-        return read(file)
+        return read(file, path)
 
 
-def read(file):
-    """The Device of a map in an open binary file. Raises MapError."""
+def read(file, path=None):
+    """The Device of a map in an open binary file; without the `path` of it, it must stay open. Raises MapError."""
     head = file.read(8)
     if head[:4] != _MAGIC or len(head) < 8:
         raise MapError("no map, or one of another version: hardwire map build")
@@ -57,14 +57,14 @@ def read(file):
         size += len(piece)
     if size > MAX_BYTES or checksum != struct.unpack_from("<I", head, 4)[0]:
         raise MapError("the map is damaged: checksum")
-    return _device(Sections(file))
+    return _device(Sections(file), path)
 
 
-def _device(sections):
+def _device(sections, path):
     spans = sections.spans(_RANGES, 4)
     bank = Bank(*[[(first, last - first + 1) for first, last in table] for table in spans])
-    points, extras = sections.bytes(_POINTS), sections.bytes(_EXTRAS)
-    device = Device(bank, points, sections.bytes(_NAMES), extras)
+    catalog = sections.catalog(path)
+    device = Device(bank, catalog)
     sections.initial(device.tables)
     for table, locked in zip((bank.coils, bank.holding_registers), sections.spans(_LOCKED, 2)):
         if locked:
@@ -81,19 +81,10 @@ def _device(sections):
     device.files = sections.files()
     device.fifos = sections.fifos()
     bank.identity.update(sections.objects())
-    _limit(device.tables, points, extras)
-    return device
-
-
-def _limit(tables, points, extras):
-    """Clients that write outside a point's limits get SERVER_DEVICE_FAILURE."""
-    for which in (0, 2):
-        limited = array("H")
-        for at in range(0, len(points), _RECORD):
-            if points[at + 6] & 3 == which and points[at + 7] & _LIMITED:
-                limited.append(at // _RECORD)
+    for table, limited in zip(device.tables, sections.limited(catalog)):
         if limited:
-            tables[which].before_write(Limits(tables[which], points, extras, limited))
+            table.before_write(Limits(table, limited))  # clients that write outside get SERVER_DEVICE_FAILURE
+    return device
 
 
 class Sections:
@@ -119,6 +110,24 @@ class Sections:
         at, length = self._places.get(tag, (0, 0))
         self._file.seek(at)
         return self._file.read(length)
+
+    def catalog(self, path):
+        """The Catalog of the file, which is at `path`, or stays open."""
+        points, size = self._places.get(_POINTS, (0, 0))
+        names, extras = [self._places.get(tag, (0, 0))[0] for tag in (_NAMES, _EXTRAS)]
+        return Catalog(None if path else self._file, path, (points, size // _RECORD), names, extras)
+
+    def limited(self, catalog):
+        """For each of the four tables [(record, extra)] of the points that have limits, by address."""
+        points = self.bytes(_POINTS)
+        found = [[], [], [], []]
+        for at in range(0, len(points), _RECORD):
+            if points[at + 7] & _LIMITED:
+                record = points[at : at + _RECORD]
+                found[record[6] & 3].append((record, catalog.extra(self._file, record)))
+        for limited in found:
+            limited.sort(key=lambda point: point[0][2] | point[0][3] << 8)
+        return found
 
     def spans(self, tag, lists):
         """So many lists of (first, last)."""

@@ -76,6 +76,7 @@ LINES = (
     Line("fc03_125_spi_frames", "frames"),
     Line("fc03_125_spi_bytes", "bytes"),
     Line("four_clients", "ms", 0.85, note="per exchange, mean"),
+    Line("ten_hooks", "ms", 0.1, note="more, for a register in the last of ten ranges"),
     Line("accept_to_answer", "ms", 3.0, note="from SYN, mean"),
     Line("ram_to_pc", "MB/s", 1.0, MORE, _SPI),
     Line("pc_to_ram", "MB/s", 1.0, MORE, _SPI),
@@ -276,6 +277,11 @@ async def _side(
         await bench.exchange(clients, side.FOUR, 1)
     clients += [await bench.connect() for _ in range(CLIENTS - 1)]
     found["four_clients"] = (await bench.exchange(clients, REQUESTS["fc03_1"], exchanges, CLIENTS)).mean
+    if side.TEN_HOOKS:
+        report("hooks")
+        await bench.exchange(clients[:1], side.TEN_HOOKS, 1)
+        hooked = await bench.exchange(clients[:1], REQUESTS["fc03_1"], exchanges, WARM_UP)
+        found["ten_hooks"] = hooked.percentile(50) - found["fc03_1_median"]
     return found
 
 

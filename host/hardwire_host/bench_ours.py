@@ -17,7 +17,10 @@ SERVICES = ("modbus", "echo", "discard", "chargen")
 _DEFAULTS = config.defaults()["services"]
 PORT = _DEFAULTS["modbus"]["port"]
 SETTINGS = json.dumps(
-    {"services": {name: {"connections": 1} for name in SERVICES if not _DEFAULTS[name]["connections"]}}
+    {
+        "services": {name: {"connections": 1} for name in SERVICES if not _DEFAULTS[name]["connections"]}
+        | {"modbus": {"writes": True}}
+    }
 )
 
 # Port, and the request that starts it.
@@ -39,6 +42,8 @@ name = "heap_used"
 address = 16
 count = 32
 """
+# Coil 15 hooks ten ranges, of which the last holds the register that FC03 of 1 reads.
+TEN_HOOKS = bytes.fromhex("0001000000060105000fff00")
 _BEFORE = "    await board.run("
 _HOOK = """
     def heap_used(table, address, count):
@@ -48,7 +53,15 @@ _HOOK = """
         data[3] = used >> 8 & 0xFF
         data[4] = used >> 16 & 0xFF
 
+    def nothing(table, address, count):
+        return 0
+
+    def hook_ten(table, address, count):
+        for first in range(108, -1, -12):
+            bank.holding_registers.before_read(nothing, first, 12)
+
     bank.discrete_inputs.before_read(heap_used, 16, 32)
+    bank.coils.after_write(hook_ten, 15, 1)
 """
 
 

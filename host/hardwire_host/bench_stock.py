@@ -29,6 +29,7 @@ def _switch(function: int, kilobytes: int = 0) -> bytes:
 CHARGEN = PORT, _switch(_CHARGEN, (BULK_SKIPPED + BULK) // 1024)
 DISCARD = PORT, _switch(_DISCARD)
 FOUR = _switch(_FOUR)
+TEN_HOOKS = b""  # it has no such thing
 HEAP_USED = _switch(_HEAP)
 FREE_HEAP = bytes.fromhex("000100000006010300000001")
 
