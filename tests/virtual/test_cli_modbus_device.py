@@ -108,3 +108,13 @@ def test_watch_and_bench(modbus):
     assert samples[0]["values"]["uptime"] <= samples[2]["values"]["uptime"]
     code, answer = modbus("bench", "uptime", "--requests", "20", "--clients", "2")
     assert (code, answer["errors"], answer["requests"]) == (0, {}, 20)
+
+
+def test_log(address, capsys):
+    assert run(["log", "--host", address, "--json"]) == 0
+    messages = json.loads(capsys.readouterr().out)["messages"]
+    assert messages[0]["text"].startswith("hardwire ")
+    assert any(message["text"].startswith("modbus on port 502") for message in messages)
+    assert {message["level"] for message in messages} <= {"info", "warning"}
+    assert run(["log", "--host", address, "--level", "error", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["messages"] == []

@@ -24,6 +24,7 @@ BOARD = "w5500_evb_pico"
 WAIT_S = 300  # for anything an emulated board does; a PC under load is slow
 SEED = 20261123
 MARK = 99  # holding register that tells the two apps apart
+BEFORE = "    await board.run("
 
 
 # The whole way, as a user has it
@@ -79,10 +80,12 @@ def apps(tmp_path_factory) -> dict[int, Path]:
     """The default app in three versions: each answers its number from holding register MARK."""
     folder = tmp_path_factory.mktemp("apps")
     source = (ROOT / "firmware/app.py").read_text()
+    assert source.count(BEFORE) == 1
     found = {}
     for number in (1, 2, 3):
         found[number] = folder / f"app{number}.py"
-        found[number].write_text(source + f"\n\nbank.holding_registers[{MARK}] = {number}\n")
+        mark = f"    bank.holding_registers[{MARK}] = {number}\n"
+        found[number].write_text(source.replace(BEFORE, mark + BEFORE))
     return found
 
 

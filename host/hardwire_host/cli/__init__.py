@@ -27,6 +27,7 @@ COMMANDS = (
     ("config pull", "config", "pull", "Copy a board's settings to a file."),
     ("config diff", "config", "diff", "Compare a board's settings with a file."),
     ("boards", "boards", "boards", "Find the boards on the network; give one another address."),
+    ("log", "log", "log", "Show the last messages of a board."),
     ("modbus read", "modbus", "read", "Read points by name or number, or a table."),
     ("modbus write", "modbus", "write", "Write points by name or number, or to a table."),
     ("modbus watch", "modbus_watch", "watch", "Show values as they change."),

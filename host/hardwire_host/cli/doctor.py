@@ -18,9 +18,9 @@ import click
 import hardwire
 from hardwire import config
 from hardwire.addresses import ip_text
-from hardwire.w5500 import regs
 
 from ..errors import FAILED, HardwireError
+from ..virtual import regs
 from .common import Output, command
 
 if TYPE_CHECKING:
