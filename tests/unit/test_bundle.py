@@ -117,7 +117,7 @@ def test_the_map_beside_the_app_counts(tmp_path):
     (tmp_path / "map.toml").write_text('[[coils]]\nname = "pump"\naddress = 7\n')
     for app in (tmp_path, tmp_path / "app.py"):
         assert list(read(build(BOARD, app).files[bundles.MAP_FILE]).points) == ["pump"]
-    (tmp_path / "map.toml").write_text('[[coils]]\nname = "pump"\nadress = 7\n')
+    (tmp_path / "map.toml").write_text('[[coils]]\nname = "pump"\naddr = 7\n')
     with pytest.raises(HardwireError, match=r"map\.toml: pump: has no address") as caught:
         build(BOARD, tmp_path)
     assert caught.value.code == USAGE

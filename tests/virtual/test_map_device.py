@@ -4,6 +4,7 @@ Times are device time, heap is the board's.
 """
 
 import pytest
+from pymodbus.pdu.file_message import FileRecord
 
 from hardwire.retained import EVERY_MS, Retained
 from hardwire.wire.modbus import Bank
@@ -175,6 +176,15 @@ def test_queue(client):
     pdu = client.request("read_fifo_queue", address=500)
     assert pdu.values == [2, 3, 4]  # the oldest went for the fourth
     assert refused(lambda: client.request("read_fifo_queue", address=501)) == 2
+
+
+def test_records_of_a_file(client):
+    assert client.read_records(2, 0, 3) == bytes(6)  # nothing has been written
+    written = bytes(range(200))
+    client.request("write_file_record", [FileRecord(file_number=2, record_number=60, record_data=written)])
+    assert client.read_records(2, 59, 102) == bytes(2) + written + bytes(2)
+    assert refused(client.read_records, 2, 199, 2) == 2
+    assert refused(client.read_records, 3, 0, 1) == 2
 
 
 def test_safe_values_when_nobody_is_heard(live, client):

@@ -164,11 +164,11 @@ class Place:
                 raise self._wrong(f"holds {self._scaled(least)} to {self._scaled(most)}, not {value}")
         least, most = point.raw_limits
         if (least is not None and not raw >= least) or (most is not None and not raw <= most):
-            raise self._wrong(f"{value} is outside its limits, {point.range}")
+            raise self._wrong(f": {value} is outside its limits, {point.range}")
         try:
             return reorder(struct.pack(">" + FORMATS[point.type], raw), point.word_order)
         except OverflowError:
-            raise self._wrong(f"{value} does not fit in a {point.type}") from None
+            raise self._wrong(f": {value} does not fit in a {point.type}") from None
 
     def _of_names(self, value: dict) -> int:
         numbers = {name: bit for bit, name in self.point.bits.items()}
@@ -224,9 +224,7 @@ class Place:
         return f"{text} {self.point.unit}" if self.point.unit else text
 
     def _wrong(self, what: str) -> HardwireError:
-        return HardwireError(
-            USAGE, f"{self.name} {what}" if what[0] not in "-0123456789" else f"{self.name}: {what}"
-        )
+        return HardwireError(USAGE, self.name + (what if what.startswith(":") else f" {what}"))
 
 
 def tidy(number: float) -> float:
