@@ -27,7 +27,7 @@ def load(path: str) -> "Map":
     try:
         data = sys.stdin.buffer.read() if path == STDIO else Path(path).read_bytes()
     except OSError as error:
-        raise HardwireError(USAGE, f"{path}: {error.strerror}") from None
+        raise HardwireError(USAGE, f"{path}: {(error.strerror or str(error)).lower()}") from None
     if data.startswith(binary.MAGIC):
         return binary.read(data, path)
     try:

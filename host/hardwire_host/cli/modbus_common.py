@@ -10,7 +10,6 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import click
@@ -18,7 +17,8 @@ import click
 from ..errors import USAGE, HardwireError
 from ..map.types import BIT, BITS, FORMATS, ORDERS, REGISTER_BITS, STRING, Place
 from ..target import NETWORK
-from .common import Output, read_text
+from .common import Output
+from .map import load
 
 if TYPE_CHECKING:
     from ..clients.modbus import ModbusClient, Table
@@ -302,17 +302,6 @@ class Device:
         step = self._form.wanted(words[0], Span(span.table, span.address, 1)).place.size
         addresses = [span.address + step * i for i in range(span.count)]
         return [self._form.wanted(span.table.traditional(at), Span(span.table, at, 1)) for at in addresses]
-
-
-def load(path: str) -> "Map":
-    """The map in a file: TOML, or what was built of it. Raises HardwireError(USAGE)."""
-    from ..map import build, model
-
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise HardwireError(USAGE, f"{path}: {(error.strerror or str(error)).lower()}") from None
-    return build.read(data, path) if data.startswith(build.MAGIC) else model.parse(read_text(path), path)
 
 
 def shown(text: str) -> str:
