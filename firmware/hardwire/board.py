@@ -46,6 +46,10 @@ class Board:
         mac = settings["network"]["mac"]
         self.mac = mac_bytes(mac) if mac else port.mac()
 
+    def started_by(self):
+        """Why the board started, in words."""
+        return CAUSES[self.reset_cause]
+
     def equip(self):
         """The map.Device of this board: its data, and all that Modbus can tell of it. See device.py."""
         from .device import equip
@@ -70,7 +74,7 @@ class Board:
         log.info(
             "W5500 found, MAC %s; started by %s",
             ":".join("%02x" % byte for byte in self.mac),
-            CAUSES[self.reset_cause],
+            self.started_by(),
         )
 
     def serve(self, service):

@@ -15,7 +15,6 @@ from . import __version__, log
 from .compat import const
 from .map_file import PATH, MapError, load, read
 from .modules import Late
-from .port import CAUSES
 from .records import File, Plain, Texts
 from .safety import Safety, Status
 
@@ -141,7 +140,7 @@ def _identify(board, bank, source):
         (_MODEL, board.pins.NAME.encode()),
         (_APPLICATION, name),
         (_MAP_CRC, b"map %08x" % int.from_bytes(head[4:], "little")),
-        (_RESET_CAUSE, CAUSES[board.reset_cause].encode()),
+        (_RESET_CAUSE, board.started_by().encode()),
         (_CHIP, lambda: b"W5500 version %d" % board.chip_version),
         (_UPTIME, lambda: b"up %d s" % board.net.uptime_s),
         (_MAC, mac),
