@@ -148,7 +148,7 @@ class Pool:
 
     def place_for(self, service, address):
         """Whether one more from `address` may be: where there are too many, the idlest goes if it is idle."""
-        if service.per_peer:
+        if 0 < service.per_peer <= service.open:  # else there cannot be too many from anywhere
             count = 0
             for endpoint in self._endpoints:
                 owner = endpoint.owner

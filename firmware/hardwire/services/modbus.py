@@ -54,9 +54,9 @@ class ModbusServer:
         self._writes = settings["writes"]
         self._writers = networks(settings["write_allow"])
 
-    def functions(self, address):
-        """The functions for a client at `address`, dotted quad (IG 4.2.3)."""
-        if self._writes and (not self._writers or among(ip_bytes(address), self._writers)):
+    def functions(self, session):
+        """The functions for a client, by its address (IG 4.2.3)."""
+        if self._writes and (not self._writers or among(ip_bytes(session.peer[0]), self._writers)):
             return self.bank.functions
         if self._read_only is None:
             self._read_only = read_only(self.bank)
@@ -140,7 +140,7 @@ class ModbusProtocol:
         self._server.connections += 1
         write = transport.write if WRITE_COPIES else lambda data: transport.write(bytes(data))
         server = self._server
-        functions = server.functions(self.peer[0])
+        functions = server.functions(self)
         server.bank.tally[ROOM] = OUT
         self._tools = server.bank, functions, server.out, server.views, write
 
