@@ -207,11 +207,15 @@ STREAMS = st.one_of(
 )
 def test_streams_cut_anywhere(stream, cuts, room, half_close):
     server = ModbusServer(fresh_bank())
-    peer = Recorder(server, room)
+    peer, other = Recorder(server, room), Recorder(server)
     at = 0
-    for size in cuts + [2048] * (len(stream) // 2048 + 1):
+    for number, size in enumerate(cuts + [2048] * (len(stream) // 2048 + 1)):
+        request = adu(b"\x03\0\0\0\1", number)
+        other.feed(request[: 1 + number % 11])
         peer.feed(stream[at : at + size])
+        other.feed(request[1 + number % 11 :])
         at += size
+        assert (other.out[-11:-2], other.closed) == (adu(b"\x03\x02\0\0", number)[:-2], False)
     if half_close:
         peer.end()
     peer.drain()
@@ -220,6 +224,7 @@ def test_streams_cut_anywhere(stream, cuts, room, half_close):
     assert peer.closed == (closed or half_close)
     assert content(server.bank) == content(bank)
     assert server.frame_errors == closed
+    assert len(other.out) == 11 * (number + 1)
     assert server.requests >= server.exceptions
 
 
