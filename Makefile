@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 BOARD_LIBRARIES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["board"])
 FROZEN ?=
-JOBS ?= 2
+WORKERS ?= 2
 ARGS ?=
 
 MAKEFLAGS += --no-print-directory
@@ -25,7 +25,7 @@ run: setup ## a virtual board in the foreground; Ctrl-C ends it
 
 test: lint ## lint, then all tests
 	@tests/programs.sh
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: setup ## ruff (rules and format) and codespell
 	@$(BIN)/ruff check -q --output-format concise

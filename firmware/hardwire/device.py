@@ -15,7 +15,7 @@ from . import __version__, log
 from .compat import const
 from .map_file import PATH, MapError, load, read
 from .modules import Late
-from .records import File, Plain, Texts
+from .records import File, Frozen, Plain, Texts
 from .safety import Safety, Status
 
 # Functions that most clients never use, and who has them.
@@ -41,21 +41,6 @@ _UPTIME = const(0x83)
 _MAC = const(0x84)
 
 _NO_MAP = b"HWM1\0\0\0\0"
-
-
-class Frozen:
-    """The map that is frozen into the image, as a file of records of its bytes."""
-
-    writable = False
-
-    def __init__(self, data):
-        self._data = data
-        self.records = (len(data) + 1) // 2
-
-    def read(self, record, count, out, to):
-        """Records to out[to:]."""
-        data = self._data[2 * record : 2 * (record + count)]
-        out[to : to + 2 * count] = data + bytes(2 * count - len(data))
 
 
 def equip(board):

@@ -44,6 +44,7 @@ class Late:
                 sys.modules[self._module].install(bank)
             function = bank.functions[self._code]
         except (ImportError, MemoryError, OSError) as error:
+            sys.modules.pop(self._module, None)  # what came of it: the next request tries again
             if bank.on_error is not None:
                 bank.on_error(error)
             return -_SERVER_DEVICE_FAILURE

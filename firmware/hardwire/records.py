@@ -110,6 +110,21 @@ class Plain:
         out[to : to + 2 * count] = data + bytes(2 * count - len(data))
 
 
+class Frozen:
+    """Bytes in memory, or frozen into the image, read-only, as records; the last is filled up with 0."""
+
+    writable = False
+
+    def __init__(self, data):
+        self._data = data
+        self.records = (len(data) + 1) // 2
+
+    def read(self, record, count, out, to):
+        """Records to out[to:]."""
+        data = self._data[2 * record : 2 * (record + count)]
+        out[to : to + 2 * count] = data + bytes(2 * count - len(data))
+
+
 class Texts:
     """`lines()`, at most `count` texts, as records: each has `size` bytes (even), filled up with 0."""
 

@@ -17,6 +17,7 @@ EXCHANGES = [  # request, answer
     ),  # by a hook: version register of the chip
     ("0003 0000 0006 01 03 0064 0001", "0003 0000 0003 01 83 02"),
     ("0004 0000 0006 01 06 0063 1234", "0004 0000 0003 01 86 01"),  # no settings: nobody may write
+    ("0005 0000 000A 01 14 07 06 0001 0000 0002", "0005 0000 0009 01 14 06 05 06 48574D31"),  # the map: HWM1
 ]
 
 
