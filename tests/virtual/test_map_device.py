@@ -10,9 +10,11 @@ from hardwire.retained import EVERY_MS, Retained
 from hardwire.wire.modbus import Bank
 from hardwire_host.bundle import build_filesystem, pack, unpack
 from hardwire_host.clients.modbus import COIL, HOLDING, ModbusClient
-from hardwire_host.errors import MODBUS, HardwireError
+from hardwire_host.errors import MODBUS, WRONG_BOARD, HardwireError
 from hardwire_host.map.build import build
 from hardwire_host.map.model import parse
+from hardwire_host.map_store import put
+from hardwire_host.target import Target
 
 BOARD = "w5500_evb_pico"
 MODBUS_PORT = 502
@@ -86,8 +88,9 @@ from hardwire.services.modbus import ModbusServer
 
 async def main(board):
     device = board.equip()
-    for value in (1, 2, 3, 4):
-        device.queues["samples"].put(value)
+    if "samples" in device.queues:
+        for value in (1, 2, 3, 4):
+            device.queues["samples"].put(value)
     await board.run([Service("modbus", ModbusServer(device.bank), chunk=520)])
 """
 
@@ -237,6 +240,27 @@ def test_power_cut_at_any_moment_of_a_retained_write(live, client, tmp_path):
     switch = values.index(new)
     assert switch >= 2  # the data are written before the folder that names them
     assert values == [old] * switch + [new] * (len(values) - switch)
+
+
+def test_another_map_is_pushed_and_taken_away(live, place):
+    target = Target("serial", live.repl, port=live.repl)
+    other = build(parse('[[holding_registers]]\nname = "x"\naddress = 7\ninitial = 77', "other.toml"))
+    with pytest.raises(HardwireError, match="does not take the map: the map is damaged") as caught:
+        put(target, other[:-1])
+    assert caught.value.code == WRONG_BOARD
+    live.wait_listening(MODBUS_PORT)
+    with ModbusClient(*place, timeout=WAIT_S) as client:
+        assert read(client, "serial") == 47110815
+
+    assert put(target, other).endswith(":/map.bin")
+    live.wait_listening(MODBUS_PORT)
+    with ModbusClient(*place, timeout=WAIT_S) as client:
+        assert client.read(HOLDING, 7) == [77] and refused(client.read, HOLDING, 0) == 2
+
+    put(target, None)
+    live.wait_listening(MODBUS_PORT)
+    with ModbusClient(*place, timeout=WAIT_S) as client:
+        assert client.read(HOLDING, 99) == [0]  # the default app's
 
 
 def test_a_large_map_in_memory(live):

@@ -60,7 +60,7 @@ GROUPS = {
 EXAMPLES = (
     "hardwire virtual up --detach             a board without hardware",
     "hardwire modbus read holding 0 10        ten holding registers of the one board there is",
-    "hardwire modbus write coil 0 on          its LED",
+    "hardwire modbus write led=on             its LED, by the name that its map has",
     "hardwire doctor --host 192.168.77.20     what works and what does not",
     "hardwire deploy --port /dev/ttyACM0      put the firmware on a real board",
 )
