@@ -103,7 +103,7 @@ class Point:
         if self._kind == _BIT_OF_REGISTER:
             return bool((data[at] << 8 | data[at + 1]) >> self._size & 1)
         if self._kind == _STRING:
-            return bytes(data[at : at + self._size]).split(b"\0")[0].decode()
+            return _text(bytes(data[at : at + self._size]).split(b"\0")[0])
         raw = self.raw(data, at)
         return raw if self._scale is None else raw * self._scale[0] + self._scale[1]
 
@@ -136,6 +136,14 @@ class Point:
             raise ValueError("%s: outside its limits" % self.name)
         coded = struct.pack(_FORMATS[self._kind], value)
         return _swapped(coded, self._swap) if self._swap else coded
+
+
+def _text(data):
+    """What is no UTF-8, because a client wrote it, has "?" for its bytes that are no ASCII."""
+    try:
+        return data.decode()
+    except UnicodeError:
+        return "".join([chr(byte) if byte < 128 else "?" for byte in data])
 
 
 def _swapped(data, swap):

@@ -16,6 +16,7 @@ from hardwire_host.errors import FAILED, USAGE, HardwireError
 from hardwire_host.map.build import BYTES_MAX, build, read
 from hardwire_host.map.documents import COLUMNS, markdown
 from hardwire_host.map.documents import csv as table
+from hardwire_host.map.footprint import heap
 from hardwire_host.map.model import MapError, parse
 
 
@@ -86,7 +87,7 @@ REFUSED = (  # keys of the point, value, message
     ("", -1, "x holds 0 to 65535, not -1"),
     ("", "1", "x takes a number"),
     ("", float("nan"), "x takes a finite number"),
-    ("scale = 0.1", 6553.6, "x holds 0.0 to 6553.5, not 6553.6"),
+    ("scale = 0.1", 6553.6, "x holds 0 to 6553.5, not 6553.6"),
     ('max = 80\nmin = 5\nunit = "degC"', 81, "x: 81 is outside its limits, 5 to 80 degC"),
     ('type = "float32"\nmax = 80', float("nan"), "x: nan is outside its limits, at most 80"),
     ('type = "float32"', 1e39, "x: 1e+39 does not fit in a float32"),
@@ -286,6 +287,27 @@ def test_commands(tmp_path, capsys):
         assert command(capsys, name, path, "-o", tmp_path / "out")[0] == 0
         assert (tmp_path / "out").read_text() == text
     assert command(capsys, "build", path, "-o", tmp_path / "no" / "x")[0] == FAILED
+
+
+def test_check_says_gaps_and_heap(tmp_path, capsys):
+    path = tmp_path / "map.toml"
+    path.write_text("".join(f"[[coils]]\nname = 'c{at}'\naddress = {at}\n" for at in (3, 4, 9, 11)))
+    code, answer = command(capsys, "check", path)
+    coils = answer["tables"]["coils"]
+    assert (code, coils["ranges"], coils["gaps"]) == (0, [[3, 4], [9, 9], [11, 11]], [[5, 8], [10, 10]])
+    assert answer["heap"] == heap(read(build(parse(path.read_text(), "x"))))
+    assert run(["map", "check", str(path)]) == 0
+    words = capsys.readouterr().out
+    assert "addresses 3-4, 9, 11 (gaps 5-8, 10)" in words and f"{answer['heap']} bytes on the board" in words
+
+
+def test_build_into_a_pipe(tmp_path, capsysbinary):
+    path = tmp_path / "map.toml"
+    path.write_text(SMALL)
+    assert run(["map", "build", str(path), "-o", "-"]) == 0
+    assert capsysbinary.readouterr() == (build(parse(SMALL, "x.toml")), b"")
+    assert run(["map", "build", str(path), "-o", "-", "--json"]) == USAGE
+    assert [file.name for file in tmp_path.iterdir()] == ["map.toml"]
 
 
 def test_check_says_every_problem(tmp_path, capsys):

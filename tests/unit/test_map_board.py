@@ -114,6 +114,13 @@ VALUES = (  # name, value, holding registers from where they are
 )
 
 
+def test_a_text_that_is_none():
+    """A client may write any bytes."""
+    made = device()
+    made.bank.holding_registers.put(10, 2, b"p\xff\xc3m")
+    assert made.io.name == "p??m"
+
+
 @pytest.mark.parametrize(("name", "value", "address", "registers"), VALUES)
 def test_values_by_name(name, value, address, registers):
     made = device()

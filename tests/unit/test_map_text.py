@@ -28,6 +28,10 @@ MISTAKES = (  # text, the problem
     ('[device.objects]\n"0x20" = "x"', "[device.objects] 0x20: objects of your own are 0x80 to 0xFF"),
     ('[device.objects]\nname = "x"', "[device.objects] name: objects of your own are 0x80 to 0xFF"),
     ('[device.objects]\n"0x90" = 1', "[device.objects] 0x90: wants text"),
+    (
+        '[device.objects]\n"0x90" = "a"\n"144" = "b"',
+        "[device.objects] 144: this object is there already",
+    ),
     ('[defaults]\nword_order = "BA"', "[defaults]: word_order wants one of ABCD, CDAB, BADC, DCBA, not 'BA'"),
     ("[[coils]]\naddress = 1", "coils 1: has no name"),
     ('[[coils]]\nname = "pump"', "pump: has no address"),
@@ -37,7 +41,7 @@ MISTAKES = (  # text, the problem
     (PUMP.replace("7", "-1"), "pump: address wants a number from 0 to 65535, not -1"),
     (PUMP.replace("7", "true"), "pump: address wants a number from 0 to 65535, not True"),
     (PUMP.replace("7", "7.0"), "pump: address wants a number from 0 to 65535, not 7.0"),
-    (PUMP + "count = 0", "pump: count wants a number from 1 to 65536, not 0"),
+    (PUMP + "count = 0", "pump: count wants a number from 1 to 65535, not 0"),
     (PUMP + "count = 65530", "pump: ends at 65536, behind the last address, 65535"),
     (PUMP + 'access = "all"', "pump: access wants one of read-write, read-only, not 'all'"),
     (PUMP + "retained = 1", "pump: retained wants true or false, not 1"),
@@ -59,17 +63,36 @@ MISTAKES = (  # text, the problem
         "level: word_order is not for type string",
     ),
     (LEVEL + 'type = "string"\nlength = 2\ninitial = "abc"', "level: initial: holds 2 bytes, not 3"),
+    (LEVEL + 'type = "string"\nlength = 2\ninitial = 5', "level: initial: takes text"),
+    (LEVEL + "initial = 1.5", "level: initial: takes a whole number, not 1.5"),
+    (LEVEL + "initial = true", "level: initial: takes a number"),
+    (LEVEL + "initial = {}", "level: initial: takes a number"),
     (LEVEL + 'bits = { 0 = "on" }', "level: bits is not for type uint16"),
     (LEVEL + 'type = "bits"\nbits = 3', 'level: bits wants a table: { 0 = "running" }, not 3'),
     (
         LEVEL + 'type = "bits"\nbits = { 16 = "on" }',
         "level: bits has a bit '16': 0 to 15, not {'16': 'on'}",
     ),
+    (
+        LEVEL + 'type = "bits"\nbits = { 01 = "on" }',
+        "level: bits has a bit '01': 0 to 15, not {'01': 'on'}",
+    ),
     (LEVEL + "scale = 0", "level: scale must not be 0, not 0"),
     (LEVEL + "scale = inf", "level: scale wants a finite number, not inf"),
     (LEVEL + 'offset = "1"', "level: offset wants a finite number, not '1'"),
     (LEVEL + "min = 5\nmax = 4", "level: min 5 and max 4 leave no value"),
-    (LEVEL + "scale = 0.1\nmin = -1", "level: min: a uint16 holds 0 to 65535"),
+    (LEVEL + "scale = 0.1\nmin = -1", "level: min: uint16 holds 0 to 6553.5, not -1"),
+    (LEVEL + "scale = -1\nmin = 5", "level: min: uint16 holds -65535 to 0, not 5"),
+    (LEVEL + "min = 0.4\nmax = 0.6", "level: min 0.4 and max 0.6 leave no value"),
+    (LEVEL + 'type = "int64"\nscale = 1e-20\nmax = 1e300', None),  # an infinity, as a raw number
+    (
+        LEVEL + 'type = "int64"\nmax = 9223372036854775808',
+        "level: max: int64 holds -9223372036854775808 to 9223372036854775807, not 9223372036854775808",
+    ),
+    (
+        LEVEL + 'type = "float32"\nmax = 1e39',
+        "level: max: float32 holds -3.4028234663852886e+38 to 3.4028234663852886e+38, not 1e+39",
+    ),
     (LEVEL + "initial = 65536", "level: initial: holds 0 to 65535, not 65536"),
     (LEVEL + "max = 10\ninitial = 11", "level: initial: 11 is outside its limits, at most 10"),
     (
@@ -100,11 +123,51 @@ MISTAKES = (  # text, the problem
         ),
         "b: number 2 is taken by a",
     ),
+    (
+        (
+            '[[files]]\nname = "a"\nnumber = 2\npath = "/x"\nrecords = 1\n'
+            '[[files]]\nname = "b"\nnumber = 3\npath = "/x"\nrecords = 1'
+        ),
+        "b: path /x is taken by a",
+    ),
+    (
+        '[[files]]\nname = "a"\nnumber = 2\npath = ""\nrecords = 1',
+        "a: path wants the path of a file, not ''",
+    ),
+    (
+        '[[files]]\nname = "a"\nnumber = 2\npath = "/main.py"\nrecords = 1',
+        "a: path wants a file that is not the firmware's, not '/main.py'",
+    ),
+    (
+        '[[files]]\nname = "a"\nnumber = 2\npath = "x/../b/app.mpy"\nrecords = 1',
+        "a: path wants a file that is not the firmware's, not 'x/../b/app.mpy'",
+    ),
     ('[[fifos]]\nname = "a"\naddress = 1\ndepth = 32', "a: depth wants a number from 1 to 31, not 32"),
+    # What is wrong with a board's text must not be a traceback, nor anything that a terminal obeys.
+    ("a = " + "[" * 100_000, "not TOML that can be read: too many brackets in brackets"),
+    ("a = " + "1" * 5000, "not TOML that can be read: a number of thousands of digits"),
+    (
+        PUMP.replace("7", "0x" + "F" * 5000),
+        "pump: address wants a number from 0 to 65535, not a number of thousands of digits",
+    ),
+    (LEVEL + "initial = 1" + "0" * 400, "level: initial: holds no number of so many digits"),
+    (
+        PUMP.replace("pump", "\\u001b[2J"),
+        "coils 1: name wants a name: a-z, 0-9 and _, 32 at most, no keyword of Python, not '\\x1b[2J'",
+    ),
+    (
+        LEVEL + 'unit = "\\u001b[2J"',
+        "level: unit wants text without control characters, not '\\x1b[2J'",
+    ),
+    ('[device.objects]\n"\\u001b" = "x"', "[device.objects] ?: objects of your own are 0x80 to 0xFF"),
+    ('"\\u001b" = 1', "unknown key '\\x1b'"),
+    (f"{'k' * 100} = 1", f"unknown key '{'k' * 59}..."),
 )
 
 
-@pytest.mark.parametrize(("text", "problem"), MISTAKES)
+@pytest.mark.parametrize(
+    ("text", "problem"), MISTAKES, ids=[(problem or text)[:60] for text, problem in MISTAKES]
+)
 def test_mistake(text, problem):
     found = problems(text)
     assert len(found) == 1, found
@@ -116,6 +179,14 @@ def test_mistake(text, problem):
 def test_no_name(name):
     quoted = name if isinstance(name, int) else f'"{name}"'
     assert "wants a name" in problems(f"[[coils]]\nname = {quoted}\naddress = 1\n")[0]
+
+
+@pytest.mark.parametrize("name", ["point", "before_write", "_parts", "__class__"])
+def test_a_name_that_io_has_itself(name):
+    found = problems(f"[[coils]]\nname = '{name}'\naddress = 1\n")
+    assert found == [f"{name}: name wants a name that the board's io does not have itself, not {name!r}"]
+    other = f"[[fifos]]\nname = '{name}'\naddress = 1\n[[input_registers]]\nname = 'x'\naddress = 1\n"
+    parse(other + f"type = 'bits'\nbits = {{ 0 = '{name}' }}", "x")  # found otherwise
 
 
 def test_every_mistake_is_found():
@@ -188,7 +259,17 @@ def test_a_whole_map():
     assert (flow.writable, status.writable, status.bits) == (True, False, {0: "running", 15: "fault"})
     assert device.ranges("holding_registers") == [(2, 2), (10, 17)]
     assert device.files["recipe"].access == "read-only" and device.fifos["samples"].depth == 31
+    assert device.gaps("holding_registers") == [(3, 9)] and device.gaps("coils") == []
     assert device.text == WHOLE
+
+
+def test_as_windows_editors_write_it():
+    assert list(parse("\ufeff" + WHOLE.replace("\n", "\r\n"), "x.toml").points) == [
+        "flow",
+        "order",
+        "short",
+        "status",
+    ]
 
 
 PLACES = (  # name, address, size, index, bit

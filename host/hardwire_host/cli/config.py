@@ -325,7 +325,7 @@ def push(
 ) -> None:
     """Replace the board's settings file by FILE (- is stdin). What is not in FILE goes back to its default.
 
-    With --map: its map. The board tries it first; retained values of points that move are lost.
+    With --map: its map. The board tries it first. Retained values are lost if retained addresses change.
     """
     if (new is not None) + (map_file is not None) + default_map != 1:
         raise HardwireError(USAGE, "give settings, FILE, or --map FILE, or --default-map")

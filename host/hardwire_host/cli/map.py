@@ -48,10 +48,11 @@ def _save(path: str, data: bytes) -> None:
 def check(out: Output, path: str) -> None:
     """Look for mistakes in MAP, a TOML file: every one is shown, with the point and the key.
 
-    Without mistakes: what the map has, and how much of a board it takes. Addresses between points that no point has are
-    no mistake; clients that ask for them get exception 02.
+    Without mistakes: what the map has, and how much of a board it takes. Gaps, addresses between points that no point
+    has, are no mistake; clients that ask for them get exception 02.
     """
     from ..map.build import BYTES_MAX, build
+    from ..map.footprint import heap
     from ..map.model import TABLES, MapError
 
     try:
@@ -66,24 +67,38 @@ def check(out: Output, path: str) -> None:
     tables = {}
     lines = []
     for table in TABLES:
-        ranges = device.ranges(table)
+        ranges, gaps = device.ranges(table), device.gaps(table)
         count = sum(last - first + 1 for first, last in ranges)
-        tables[table] = {"points": len(device.of(table)), "values": count, "ranges": ranges}
+        points = len(device.of(table))
+        tables[table] = {"points": points, "values": count, "ranges": ranges, "gaps": gaps}
         if count:
-            where = ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in ranges)
-            lines.append(f"{table:<18} {count:>5} in {len(device.of(table))} points, addresses {where}")
-    lines.append(f"{'map.bin':<18} {size:>5} bytes of {BYTES_MAX}")
-    out.result({"points": len(device.points), "tables": tables, "bytes": size}, *lines)
+            line = f"{table:<18} {count:>5} in {points} points, addresses {_listed(ranges)}"
+            lines.append(f"{line} (gaps {_listed(gaps)})" if gaps else line)
+    lines += [
+        f"{'map.bin':<18} {size:>5} bytes of {BYTES_MAX}",
+        f"{'heap':<18} {heap(device):>5} bytes on the board, estimated",
+    ]
+    out.result({"points": len(device.points), "tables": tables, "bytes": size, "heap": heap(device)}, *lines)
+
+
+def _listed(spans: list[tuple[int, int]]) -> str:
+    return ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in spans)
 
 
 @command(examples=["hardwire map build map.toml", "hardwire map build map.toml -o out/map.bin"])
 @_map
-@click.option("-o", "--output", metavar="FILE", help="Write here.  [map.bin beside MAP]")
+@click.option("-o", "--output", metavar="FILE", help="Write here; -: standard output.  [map.bin beside MAP]")
 def build(out: Output, path: str, output: str | None) -> None:
     """Make map.bin of MAP: what a board reads. `hardwire config push --map MAP` does it by itself."""
     from ..map.build import build as make
 
+    if output == STDIO and out.json:
+        raise HardwireError(USAGE, "--json has standard output for itself", "-o FILE")
     data = make(load(path))
+    if output == STDIO:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
     place = output or str(Path(path).parent / BINARY)
     _save(place, data)
     out.result({"file": place, "bytes": len(data)}, f"{place}: {len(data)} bytes")

@@ -42,6 +42,7 @@ _WRITABLE_FILE = 1
 
 def build(device: Map) -> bytes:
     """map.bin. Raises MapError for a map that is too large."""
+    text = device.text.encode()
     sections = [
         (RANGES, b"".join(_spans(device.ranges(table)) for table in TABLES)),
         *_points(device),
@@ -62,17 +63,18 @@ def build(device: Map) -> bytes:
                 for fifo in device.fifos.values()
             ),
         ),
-        (SOURCE, zlib.compress(device.text.encode(), 9)),
+        (SOURCE, zlib.compress(text, 9)),
     ]
-    problems = [
-        f"section {tag} of map.bin has {len(data)} bytes" for tag, data in sections if len(data) > 0xFFFF
-    ]
-    data = b"".join(struct.pack("<BBH", tag, 0, len(data) & 0xFFFF) + data for tag, data in sections if data)
+    data = b"".join(struct.pack("<BBH", tag, 0, _16(len(data))) + data for tag, data in sections if data)
     data = MAGIC + struct.pack("<I", crc32(data)) + data
-    if problems or len(data) > BYTES_MAX:
+    problems = []
+    if len(text) > TEXT_MAX:
+        problems.append(f"the text has {len(text)} bytes, {TEXT_MAX} at most")
+    if len(data) > BYTES_MAX:
         problems.append(
             f"map.bin has {len(data)} bytes, {BYTES_MAX} at most: fewer names, or shorter descriptions"
         )
+    if problems:
         raise MapError("the map", problems)
     return data
 
@@ -97,11 +99,16 @@ def read(data: bytes, origin: str = "map.bin") -> Map:
                 text = unpacker.decompress(data[at : at + length], TEXT_MAX).decode()
             except (zlib.error, UnicodeDecodeError):
                 break
-            if unpacker.unconsumed_tail:
+            if not unpacker.eof:
                 break
             return parse(text, origin)
         at += length
     raise HardwireError(USAGE, f"{origin} does not hold the text it was built from")
+
+
+def _16(number: int) -> int:
+    """A length or offset; more than 16 bits only in a map that is refused in the end, for BYTES_MAX."""
+    return number & 0xFFFF
 
 
 def _spans(pairs: Iterable[tuple[int, int]]) -> bytes:
@@ -130,7 +137,7 @@ def _points(device: Map) -> list[tuple[int, bytes]]:
         kind = _KINDS.index(point.type) if bit is None else _BIT_OF_REGISTER
         found += struct.pack(
             "<HHHBBBBH",
-            len(names),
+            _16(len(names)),
             point.address,
             point.count,
             TABLES.index(point.table) | kind << 2,

@@ -6,10 +6,11 @@ In: a Map. Out: Markdown, CSV. Never: what the map does not say.
 import csv as csv_module
 import io
 from collections.abc import Iterable
+from dataclasses import replace
 
 from .model import OBJECTS, TABLES, Map, Point
 from .reading import values
-from .types import Place
+from .types import BITS, Place, shown
 
 TITLES = {
     "coils": "Coils (FC 01, 05, 0F)",
@@ -57,7 +58,7 @@ def csv(device: Map) -> str:
             for key in ("scale", "offset", "min", "max"):
                 row[key] = _number(row[key])
             for key in ("initial", "safe"):
-                row[key] = _value(point, row[key])
+                row[key] = _bare(point, row[key])
             if point.type == "bit":
                 row |= dict.fromkeys(NO_TYPE, "")
             writer.writerow(row)
@@ -67,7 +68,7 @@ def csv(device: Map) -> str:
 def markdown(device: Map) -> str:
     """The page: identification, tables, files, queues, communication."""
     names = {number: name.replace("_", " ") for number, name in enumerate(OBJECTS)}
-    lines = [f"# {device.objects.get(4, b'Modbus device').decode()}", ""]
+    lines = [f"# {_words(device.objects.get(4, b'').decode()) or 'Modbus device'}", ""]
     if device.objects:
         lines += _table(
             ("object", "device identification", "text"),
@@ -100,21 +101,15 @@ def markdown(device: Map) -> str:
     if device.fifos:
         rows = ((fifo.address, fifo.name, fifo.depth) for fifo in device.fifos.values())
         lines += ["## Queues (FC 18)", "", *_table(("pointer address", "name", "values at most"), rows)]
-    if device.communication.timeout_s:
+    safe = [point for point in device.points.values() if point.safe is not None]
+    if safe:
         what = "write" if device.communication.refreshed_by == "writes" else "request"
         lines += [
             "## When nobody is heard",
             "",
             f"After {device.communication.timeout_s:g} s without a {what} these points take their safe values:",
             "",
-            *_table(
-                ("name", "safe value"),
-                (
-                    (point.name, _value(point, point.safe))
-                    for point in device.points.values()
-                    if point.safe is not None
-                ),
-            ),
+            *_table(("name", "safe value"), ((point.name, _value(point, point.safe)) for point in safe)),
         ]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -148,13 +143,26 @@ def _row(point: Point) -> tuple:
 def _table(head: tuple[str, ...], rows: Iterable[tuple]) -> list[str]:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
-        cells = (" ".join(str(cell).replace("|", "\\|").split()) for cell in row)
+        cells = (_words(str(cell).replace("\\", "\\\\").replace("|", "\\|")) for cell in row)
         lines.append("| " + " | ".join(cells) + " |")
     return [*lines, ""]
 
 
+def _words(text: str) -> str:
+    """On one line, as headings and cells must be."""
+    return " ".join(text.split())
+
+
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.12g}"
+    return "" if value is None else shown(value)
+
+
+def _bare(point: Point, value: object) -> str:
+    """As `_value`, without the unit, which has its own column; named bits as a number."""
+    if value is not None and point.type == BITS:
+        raw = values(point, value)
+        value = raw if isinstance(value, list) else raw[0]
+    return _value(replace(point, unit="", bits={}), value)
 
 
 def _value(point: Point, value: object) -> str:

@@ -4,6 +4,7 @@ In: TOML text. Out: a `Map`, or a MapError with everything that is wrong. Never:
 """
 
 import difflib
+import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from ..errors import USAGE, HardwireError
-from .types import BIT, FLOATS, REGISTER_BITS, STRING, Place, tidy
+from .types import BIT, FLOATS, REGISTER_BITS, STRING, Place, shown, single, tidy
 
 TABLES = ("coils", "discrete_inputs", "holding_registers", "input_registers")
 BIT_TABLES = TABLES[:2]
@@ -101,29 +102,39 @@ class Point:
 
     @cached_property
     def raw_limits(self) -> tuple[float | None, float | None]:
-        """Least and greatest raw number that clients may write, None where there is no limit."""
+        """Least and greatest raw number that clients may write, None where there is no limit.
+
+        Those of a float32 are no narrower than its nearest values: a client that writes the limit itself sends that.
+        """
 
         def raw(limit: float | None) -> float | None:
-            return None if limit is None else tidy((limit - self.offset) / self.scale)
+            if limit is None or (self.scale == 1 and not self.offset):
+                return limit  # 64 bits have more digits than `tidy` leaves
+            return tidy((limit - self.offset) / self.scale)
 
         least, most = raw(self.min), raw(self.max)
         if self.scale < 0:
             least, most = most, least
+        if self.type == "float32":
+            return (
+                None if least is None else min(least, single(least)),
+                None if most is None else max(most, single(most)),
+            )
         if self.type in FLOATS:
             return least, most
-        return (None if least is None else math.ceil(least)), (None if most is None else math.floor(most))
+        return (
+            math.ceil(least) if least is not None and math.isfinite(least) else least,
+            math.floor(most) if most is not None and math.isfinite(most) else most,
+        )
 
     @property
     def range(self) -> str:
         """Its limits in words, "" if it has none."""
         unit = f" {self.unit}" if self.unit else ""
         if self.min is None:
-            return "" if self.max is None else f"at most {self.max:.12g}{unit}"
-        return (
-            f"at least {self.min:.12g}{unit}"
-            if self.max is None
-            else f"{self.min:.12g} to {self.max:.12g}{unit}"
-        )
+            return "" if self.max is None else f"at most {shown(self.max)}{unit}"
+        least = shown(self.min)
+        return f"at least {least}{unit}" if self.max is None else f"{least} to {shown(self.max)}{unit}"
 
 
 @dataclass(frozen=True)
@@ -171,6 +182,11 @@ class Map:
             (point for point in self.points.values() if point.table == table), key=lambda p: p.address
         )
 
+    def gaps(self, table: str) -> list[tuple[int, int]]:
+        """(first, last) of the addresses between its ranges: clients that ask for them get exception 02."""
+        ranges = self.ranges(table)
+        return [(last + 1, first - 1) for (_, last), (first, _) in itertools.pairwise(ranges)]
+
     def ranges(self, table: str) -> list[tuple[int, int]]:
         """(first, last) of each run of addresses that exist."""
         return spans((point.address, point.last) for point in self.of(table))
@@ -181,7 +197,7 @@ class Map:
         Raises:
             HardwireError: USAGE; for an unknown name with the nearest one.
         """
-        match = re.fullmatch(r"([^\[\].]+)(?:\[(\d+)\])?(?:\.([^\[\].]+))?", name)
+        match = re.fullmatch(r"([^\[\].]+)(?:\[(\d{1,5})\])?(?:\.([^\[\].]+))?", name)
         point = self.points.get(match[1]) if match else None
         if point is None:
             near = difflib.get_close_matches(name, self.points, 1)

@@ -4,21 +4,35 @@ In: TOML text. Out: a Map. Never: a guess; an unknown key is an error that says 
 """
 
 import difflib
-import keyword
-import re
 import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
 from ..errors import HardwireError
+from .keys import (
+    ADDRESSES,
+    COMMUNICATION,
+    DEFAULTS,
+    DEVICE,
+    FIFO,
+    FILE,
+    NAME,
+    OBJECT_MAX,
+    POINT,
+    REGISTER,
+    TIMEOUTS_S,
+    TOP,
+    Wrong,
+    plain,
+    quoted,
+    text_up_to,
+)
 from .model import (
     BIT_TABLES,
     CLIENT_WRITES,
     OBJECTS,
     READ_ONLY,
-    READ_WRITE,
-    REQUESTS,
     TABLES,
     WRITES,
     Communication,
@@ -28,129 +42,9 @@ from .model import (
     MapError,
     Point,
 )
-from .types import BIT, BITS, FLOATS, ORDERS, REGISTER_BITS, STRING, TYPES, Place, bounds
+from .types import BIT, BITS, ORDERS, STRING, Place, bounds, shown
 
-ADDRESSES = 0x10000
-STRING_MAX = 250  # bytes: 125 registers, the most that one request reads
-OBJECT_MAX = 244  # bytes of an object of the device identification: one response holds it
-PATH_MAX = 100
-RECORDS_MAX = 10_000  # MODBUS Application Protocol V1.1b3, 6.14
-FILE_NUMBERS = range(2, 0xFFFF)  # 1 is the map, FFFF the log
-FIFO_MAX = 31  # 6.18
-TIMEOUTS_S = (0.1, 86_400.0)
-SCALE_LIMIT = 1e30  # of float32, which the board has
-
-_NAME = re.compile(r"[a-z_][a-z0-9_]{0,31}")
-_MISSING = object()
-
-
-class Wrong(ValueError):
-    """A value that a key cannot have; the text says what it wants."""
-
-
-def _text(most: int) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if not isinstance(value, str):
-            raise Wrong("wants text")
-        if len(value.encode()) > most:
-            raise Wrong(f"has {len(value.encode())} bytes, at most {most} fit")
-        return value
-
-    return check
-
-
-def _integer(least: int, most: int) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise Wrong(f"wants a number from {least} to {most}")
-        return value
-
-    return check
-
-
-def _real(value: Any) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < SCALE_LIMIT:
-        raise Wrong("wants a finite number")
-    return value
-
-
-def _factor(value: Any) -> float:
-    if not abs(_real(value)) > 1 / SCALE_LIMIT:
-        raise Wrong("must not be 0")
-    return value
-
-
-def _switch(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise Wrong("wants true or false")
-    return value
-
-
-def _one_of(*choices: str) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if value not in choices:
-            raise Wrong(f"wants one of {', '.join(choices)}")
-        return value
-
-    return check
-
-
-def _name(value: Any) -> str:
-    if not isinstance(value, str) or not _NAME.fullmatch(value) or keyword.iskeyword(value):
-        raise Wrong("wants a name: a-z, 0-9 and _, 32 at most, no keyword of Python")
-    return value
-
-
-def _bits(value: Any) -> dict[int, str]:
-    if not isinstance(value, dict):
-        raise Wrong('wants a table: { 0 = "running" }')
-    found = {}
-    for number, name in value.items():
-        if not number.isascii() or not number.isdigit() or int(number) >= REGISTER_BITS:
-            raise Wrong(f"has a bit {number!r}: 0 to {REGISTER_BITS - 1}")
-        found[int(number)] = _name(name)
-    if len(set(found.values())) != len(found):
-        raise Wrong("has two bits of the same name")
-    return found
-
-
-def _any(value: Any) -> Any:
-    return value
-
-
-_POINT = {
-    "name": _name,
-    "address": _integer(0, ADDRESSES - 1),
-    "count": _integer(1, ADDRESSES),
-    "unit": _text(32),
-    "access": _one_of(READ_WRITE, READ_ONLY),
-    "initial": _any,
-    "retained": _switch,
-    "safe": _any,
-    "description": _text(1000),
-}
-_REGISTER = _POINT | {
-    "type": _one_of(*TYPES),
-    "length": _integer(1, STRING_MAX),
-    "bits": _bits,
-    "word_order": _one_of(*ORDERS),
-    "scale": _factor,
-    "offset": _real,
-    "min": _real,
-    "max": _real,
-}
-_FILE = {
-    "name": _name,
-    "number": _integer(FILE_NUMBERS.start, FILE_NUMBERS.stop - 1),
-    "path": _text(PATH_MAX),
-    "records": _integer(1, RECORDS_MAX),
-    "access": _one_of(READ_WRITE, READ_ONLY),
-}
-_FIFO = {"name": _name, "address": _integer(0, ADDRESSES - 1), "depth": _integer(1, FIFO_MAX)}
-_DEVICE = {name: _text(OBJECT_MAX) for name in OBJECTS} | {"objects": _any}
-_DEFAULTS = {"word_order": _one_of(*ORDERS)}
-_COMMUNICATION = {"timeout_s": _real, "refreshed_by": _one_of(WRITES, REQUESTS)}
-_TOP = ("device", "defaults", "communication", *TABLES, "files", "fifos")
+DECISIVE = ("type", "length")  # while one of them is wrong, other keys of a point cannot be judged
 
 
 class Reader:
@@ -165,12 +59,20 @@ class Reader:
     def map(self) -> Map:
         """The Map. Raises MapError."""
         try:
-            content = tomllib.loads(self._text)
+            content = tomllib.loads(self._text.removeprefix("\ufeff"))  # some editors begin with that mark
+        except RecursionError:
+            raise MapError(
+                self._origin, ["not TOML that can be read: too many brackets in brackets"]
+            ) from None
         except tomllib.TOMLDecodeError as error:
-            raise MapError(self._origin, [f"not TOML: {error}"]) from None
-        self._unknown(content, _TOP, "")
-        device = self._section(content, "device", _DEVICE)
-        order = self._section(content, "defaults", _DEFAULTS).get("word_order", ORDERS[0])
+            raise MapError(self._origin, [f"not TOML: {plain(str(error))}"]) from None
+        except ValueError:  # int() has a limit
+            raise MapError(
+                self._origin, ["not TOML that can be read: a number of thousands of digits"]
+            ) from None
+        self._unknown(content, TOP, "")
+        device = self._section(content, "device", DEVICE)
+        order = self._section(content, "defaults", DEFAULTS).get("word_order", ORDERS[0])
         points = self._points(content, order)
         self._overlaps(points.values())
         found = Map(
@@ -178,8 +80,8 @@ class Reader:
             points,
             self._objects(device),
             self._communication(content, points),
-            self._unique(content, "files", _FILE, File, "number"),
-            self._unique(content, "fifos", _FIFO, Fifo, "address"),
+            self._unique(content, "files", FILE, File, "number", "path"),
+            self._unique(content, "fifos", FIFO, Fifo, "address"),
         )
         if self._problems:
             raise MapError(self._origin, self._problems)
@@ -192,7 +94,7 @@ class Reader:
         for key in content:
             if key not in known:
                 near = difflib.get_close_matches(key, known, 1)
-                self._wrong(where, f"unknown key {key!r}" + (f"; {near[0]!r}?" if near else ""))
+                self._wrong(where, f"unknown key {quoted(key)}" + (f"; {near[0]!r}?" if near else ""))
 
     def _checked(self, content: dict, spec: dict[str, Callable], where: str) -> dict:
         """What of `content` is right."""
@@ -203,7 +105,7 @@ class Reader:
                 try:
                     found[key] = check(content[key])
                 except Wrong as error:
-                    self._wrong(where, f"{key} {error}, not {content[key]!r}")
+                    self._wrong(where, f"{key} {error}, not {quoted(content[key])}")
         return found
 
     def _section(self, content: dict, key: str, spec: dict[str, Callable]) -> dict:
@@ -222,22 +124,23 @@ class Reader:
             self._wrong(key, f"wants tables: [[{key}]]")
             return
         for number, entry in enumerate(entries, 1):
-            where = entry["name"] if isinstance(entry.get("name"), str) else f"{key} {number}"
+            name = entry.get("name")
+            where = name if isinstance(name, str) and NAME.fullmatch(name) else f"{key} {number}"
             missing = [name for name in needed if name not in entry]
             if missing:
                 self._wrong(where, f"has no {', '.join(missing)}")
             found = self._checked(entry, spec, where)
             if "name" in found:
-                other = self._names.setdefault(found["name"], key)
-                if other != key or found["name"] in [entry.get("name") for entry in entries[: number - 1]]:
-                    self._wrong(where, f"this name is there already, in {other}")
-            if all(name in found for name in needed):
+                if name in self._names:
+                    self._wrong(where, f"this name is there already, in {self._names[name]}")
+                self._names.setdefault(name, key)
+            if all(name in found for name in (*needed, *(key for key in DECISIVE if key in entry))):
                 yield where, found
 
     def _points(self, content: dict, order: str) -> dict[str, Point]:
         points = {}
         for table in TABLES:
-            spec = _POINT if table in BIT_TABLES else _REGISTER
+            spec = POINT if table in BIT_TABLES else REGISTER
             for where, given in self._entries(content, table, spec, ("name", "address")):
                 point = self._point(table, given, where, order)
                 if point is not None:
@@ -280,14 +183,17 @@ class Reader:
 
     def _limits(self, point: Point, where: str) -> None:
         least, most = point.raw_limits
-        if least is not None and most is not None and least > most:
-            self._wrong(where, f"min {point.min:g} and max {point.max:g} leave no value")
-        if point.type == BIT or point.type in (STRING, BITS, *FLOATS):
-            return
-        low, high = bounds(point.type)
-        for key, raw in (("min", least), ("max", most)):
-            if raw is not None and not low <= raw <= high:
-                self._wrong(where, f"{key}: a {point.type} holds {low} to {high}")
+        keys = ("min", "max") if point.scale > 0 else ("max", "min")
+        wrong = len(self._problems)
+        for key, raw in zip(keys, (least, most), strict=True):
+            if raw is None:
+                continue
+            low, high = bounds(point.type)
+            if not low <= raw <= high:
+                limit = shown(getattr(point, key))
+                self._wrong(where, f"{key}: {point.type} holds {Place(point, 0).reach}, not {limit}")
+        if wrong == len(self._problems) and least is not None and most is not None and least > most:
+            self._wrong(where, f"min {shown(point.min)} and max {shown(point.max)} leave no value")
 
     def _values(self, point: Point, where: str) -> None:
         for key in ("initial", "safe"):
@@ -318,7 +224,7 @@ class Reader:
             self._wrong("[device.objects]", 'wants a table: "0x80" = "text"')
             return objects
         for key, text in others.items():
-            where = f"[device.objects] {key}"
+            where = f"[device.objects] {plain(key)}"
             try:
                 number = int(key, 0)
             except ValueError:
@@ -326,14 +232,16 @@ class Reader:
             if not 0x80 <= number <= 0xFF:
                 self._wrong(where, "objects of your own are 0x80 to 0xFF")
                 continue
+            if number in objects:
+                self._wrong(where, "this object is there already")
             try:
-                objects[number] = _text(OBJECT_MAX)(text).encode()
+                objects[number] = text_up_to(OBJECT_MAX)(text).encode()
             except Wrong as error:
                 self._wrong(where, str(error))
         return objects
 
     def _communication(self, content: dict, points: dict[str, Point]) -> Communication:
-        given = self._section(content, "communication", _COMMUNICATION)
+        given = self._section(content, "communication", COMMUNICATION)
         timeout = given.get("timeout_s", 0)
         least, most = TIMEOUTS_S
         if timeout and not least <= timeout <= most:
@@ -343,14 +251,16 @@ class Reader:
             self._wrong(safe[0], "safe: without [communication] timeout_s it would never be set")
         return Communication(float(timeout), given.get("refreshed_by", WRITES))
 
-    def _unique(self, content: dict, key: str, spec: dict, make: Callable, number: str) -> dict:
-        """Entries by name; their `number` must be unique."""
+    def _unique(self, content: dict, key: str, spec: dict, make: Callable, *unique: str) -> dict:
+        """Entries by name; none has another's value of the keys `unique`."""
         found: dict[str, Any] = {}
-        needed = ("name", number, *(name for name in ("path", "records") if name in spec))
+        taken: dict[tuple[str, Any], str] = {}
+        needed = ("name", *unique, *(["records"] if "records" in spec else []))
         for where, given in self._entries(content, key, spec, needed):
-            for other in found.values():
-                if getattr(other, number) == given[number]:
-                    self._wrong(where, f"{number} {given[number]} is taken by {other.name}")
+            for one in unique:
+                other = taken.setdefault((one, given[one]), where)
+                if other != where:
+                    self._wrong(where, f"{one} {given[one]} is taken by {other}")
             found.setdefault(given["name"], make(**given))
         return found
 

@@ -5,6 +5,7 @@ In: points of a map. Out: values from raw registers and back, as people type and
 
 import math
 import struct
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ FORMATS = {
     BITS: "H",
 }
 FLOATS = ("float32", "float64")
+FLOAT32_MAX = 3.4028234663852886e38
 TYPES = (*FORMATS, STRING)  # of registers
 ORDERS = ("ABCD", "CDAB", "BADC", "DCBA")
 REGISTER_BITS = 16
@@ -49,15 +51,18 @@ def reorder(data: bytes, order: str) -> bytes:
     return b"".join(reversed(words) if swap_words else words)
 
 
-def bounds(kind: str) -> tuple[int, int]:
-    """Least and greatest integer of the type."""
+def bounds(kind: str) -> tuple[float, float]:
+    """Least and greatest number of the type."""
+    if kind in FLOATS:
+        most = FLOAT32_MAX if kind == "float32" else sys.float_info.max
+        return -most, most
     bits = 8 * struct.calcsize(FORMATS[kind])
     return (-(1 << bits - 1), (1 << bits - 1) - 1) if FORMATS[kind].islower() else (0, (1 << bits) - 1)
 
 
 def single(number: float) -> float:
-    """The float32 nearest to `number`. OverflowError."""
-    return struct.unpack(">f", struct.pack(">f", number))[0]
+    """The float32 nearest to `number`; of what is beyond them all the last."""
+    return struct.unpack(">f", struct.pack(">f", min(max(number, -FLOAT32_MAX), FLOAT32_MAX)))[0]
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,12 @@ class Place:
         return self.point.name + index + bit
 
     @property
+    def reach(self) -> str:
+        """What numbers its type holds, scaled: "0 to 6553.5"."""
+        least, most = sorted(self._scaled(raw) for raw in bounds(self.point.type))
+        return f"{shown(least)} to {shown(most)}"
+
+    @property
     def _single(self) -> bool:
         return self.index is not None or self.point.count == 1
 
@@ -120,9 +131,7 @@ class Place:
             return (
                 {name: bool(number >> bit & 1) for bit, name in point.bits.items()} if point.bits else number
             )
-        if point.scale == 1 and not point.offset:
-            return number
-        return tidy(number * point.scale + point.offset)
+        return self._scaled(number)
 
     def encode(self, value: Any) -> list[int]:
         """The registers, or bits, of `value`. Of one bit of a register: [0] or [1].
@@ -143,32 +152,46 @@ class Place:
         return list(struct.unpack(f">{len(data) // 2}H", data))
 
     def _string(self, value: Any) -> bytes:
-        data = str(value).encode()
+        if not isinstance(value, str):
+            raise self._wrong("takes text")
+        try:
+            data = value.encode()
+        except UnicodeEncodeError:  # half a surrogate pair, or an argument that was no UTF-8
+            raise self._wrong("takes text in UTF-8") from None
+        if b"\0" in data:
+            raise self._wrong("holds no NUL: it would end there")
         if len(data) > self.point.length:
             raise self._wrong(f"holds {self.point.length} bytes, not {len(data)}")
         return data.ljust(2 * self.point.width, b"\0")
 
     def _number(self, value: Any) -> bytes:
         point = self.point
-        if isinstance(value, dict):
+        if isinstance(value, dict) and point.type == BITS:
             value = self._of_names(value)
-        if not isinstance(value, int | float):
+        if not isinstance(value, int | float) or isinstance(value, bool):
             raise self._wrong("takes a number")
-        raw = value if point.scale == 1 and not point.offset else (value - point.offset) / point.scale
+        if isinstance(value, int) and abs(value) > sys.float_info.max:
+            raise self._wrong("holds no number of so many digits")
+        raw = value if self._unscaled else (value - point.offset) / point.scale
         if point.type not in FLOATS:
             if not math.isfinite(raw):
                 raise self._wrong("takes a finite number")
+            if self._unscaled and raw != round(raw):
+                raise self._wrong(f"takes a whole number, not {value}")
             raw = round(raw)
             least, most = bounds(point.type)
             if not least <= raw <= most:
-                raise self._wrong(f"holds {self._scaled(least)} to {self._scaled(most)}, not {value}")
+                raise self._wrong(f"holds {self.reach}, not {value}")
         least, most = point.raw_limits
         if (least is not None and not raw >= least) or (most is not None and not raw <= most):
             raise self._wrong(f": {value} is outside its limits, {point.range}")
         try:
-            return reorder(struct.pack(">" + FORMATS[point.type], raw), point.word_order)
+            data = struct.pack(">" + FORMATS[point.type], raw)
         except OverflowError:
-            raise self._wrong(f": {value} does not fit in a {point.type}") from None
+            data = b""
+        if not data or (math.isinf(raw) and not math.isinf(value)):
+            raise self._wrong(f": {value} does not fit in a {point.type}")
+        return reorder(data, point.word_order)
 
     def _of_names(self, value: dict) -> int:
         numbers = {name: bit for bit, name in self.point.bits.items()}
@@ -176,12 +199,12 @@ class Place:
             raise self._wrong(f"has the bits {', '.join(numbers)}")
         return sum(bool(on) << numbers[name] for name, on in value.items())
 
-    def _scaled(self, raw: int) -> float:
-        return (
-            tidy(raw * self.point.scale + self.point.offset)
-            if self.point.scale != 1 or self.point.offset
-            else raw
-        )
+    @property
+    def _unscaled(self) -> bool:
+        return self.point.scale == 1 and not self.point.offset
+
+    def _scaled(self, raw: float) -> float:
+        return raw if self._unscaled else tidy(raw * self.point.scale + self.point.offset)
 
     def parse(self, text: str) -> Any:
         """What a person types: 21.5, on, 0x10, words; of an array the values with commas between.
@@ -225,6 +248,11 @@ class Place:
 
     def _wrong(self, what: str) -> HardwireError:
         return HardwireError(USAGE, self.name + (what if what.startswith(":") else f" {what}"))
+
+
+def shown(number: float) -> str:
+    """For people: 80.0 is 80."""
+    return str(number).removesuffix(".0")
 
 
 def tidy(number: float) -> float:
