@@ -334,11 +334,11 @@ def mpy_version() -> tuple[int, int]:
 
 
 def compile_source(name: str, source: bytes, arch: str) -> bytes:
-    """`source` as .mpy for the native architecture `arch`; tracebacks on the board will call it `name`.
+    """`source` as .mpy for the native architecture `arch`; tracebacks on the board will call it `traced(name)`.
 
     Raises HardwireError (FAILED) with file and line of a syntax error.
     """
-    options = [OPTIMISE, f"-march={arch}", "-s", name]
+    options = [OPTIMISE, f"-march={arch}", "-s", traced(name)]
     key = digest(json.dumps([_compiler(), options]).encode() + b"\0" + source)
     cached = _cache_folder() / f"{key}.mpy"
     try:
@@ -352,6 +352,13 @@ def compile_source(name: str, source: bytes, arch: str) -> bytes:
         raise HardwireError(FAILED, _compile_error(name, run.stderr.decode(errors="replace")))
     _keep(cached, run.stdout)
     return run.stdout
+
+
+def traced(name: str) -> str:
+    """What tracebacks call the source file `name`: of ours the module, a name that MicroPython keeps in any case."""
+    if name.startswith(("hardwire/", "adafruit_")):
+        return name.removesuffix(".py").replace("/", ".")
+    return name
 
 
 def _compile_error(name: str, text: str) -> str:
