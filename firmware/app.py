@@ -6,11 +6,12 @@ on one thread: hooks must return quickly, long work goes into tasks (`asyncio.cr
 """
 
 import gc
+import os
 import struct
 import time
 
 import hardwire
-from hardwire.service import Service
+from hardwire.service import OnDemand, Service
 from hardwire.services.modbus import ModbusServer
 
 MEASURED = 16  # registers
@@ -25,6 +26,20 @@ def diagnostics(settings):
     from hardwire.services.diagnostics import OFFER
 
     return [Service(name, OFFER[name][0], chunk=OFFER[name][1]) for name in wanted]
+
+
+def files(board, requests):
+    """The file server, loaded when somebody asks for files first. `requests()` counts what must not wait for flash."""
+
+    def make():
+        from hardwire.board_files import file_server
+
+        return file_server(board, requests)
+
+    factory = OnDemand(make)
+    if ".put" in os.listdir():  # uploads that a restart interrupted
+        factory.now()
+    return Service("files", factory, chunk=1024, listeners=2, burst=2048)
 
 
 def measured(io):
@@ -80,5 +95,6 @@ async def main(board):
 
     services = [
         Service("modbus", modbus, chunk=520),  # two of the longest requests: a turn stays short
+        files(board, lambda: modbus.requests),
     ]
     await board.run(services + diagnostics(board.settings["services"]))

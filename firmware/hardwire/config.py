@@ -12,6 +12,7 @@ from .addresses import ConfigError, ip_bytes, mac_bytes, networks
 PATH = "config.json"  # in the folder a board starts in: / on RP2, /flash on STM32
 MAX_BYTES = 4096  # a file larger than this is no configuration of ours; keeps a bad file from eating the heap
 
+_PATHS_MAX = 16
 NETWORKS_MAX = 16  # entries of an access list: each costs a comparison at connect
 
 MODES = ("static", "dhcp")
@@ -113,6 +114,20 @@ def _seconds(value):
     return _number(value, 0, 86400)
 
 
+def _keep(value):
+    return _number(value, 60, 30 * 86400)
+
+
+def _paths(value):
+    if not isinstance(value, list) or len(value) > _PATHS_MAX:
+        raise ConfigError("expected a list of at most %d paths" % _PATHS_MAX)
+    for path in value:
+        _text(path, 64)
+        if path.startswith("/") or path.endswith("/") or "//" in path:
+            raise ConfigError("expected paths such as a/b.txt, not %r" % path)
+    return value
+
+
 def _switch(value):
     if not isinstance(value, bool):
         raise ConfigError("expected true or false")
@@ -155,6 +170,20 @@ SCHEMA = {
     "services": {
         # writes: without it clients only read; write_allow: who may write then, empty = all that may connect
         "modbus": _service(502, 6, 2, writes=(False, _switch), write_allow=([], _networks)),
+        # read_key, write_key: who may; without write_key nobody writes, without both everybody reads. read_only,
+        # hidden: paths, with all in them; what `hardwire deploy` puts there is not for others to write. keep_s: for so
+        # long an interrupted upload can be resumed.
+        "files": _service(
+            7770,
+            3,
+            1,
+            read_key=(None, secret),
+            write_key=(None, secret),
+            read_only=(["a", "b", "slot", "boot.py", "main.py"], _paths),
+            hidden=([], _paths),
+            keep_s=(86400, _keep),
+            idle_s=(300, _seconds),
+        ),
         "echo": _service(7, 0, 1),  # the next three are for tests, and off
         "discard": _service(9, 0, 1),
         "chargen": _service(19, 0, 1),

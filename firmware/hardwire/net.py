@@ -14,8 +14,10 @@ from .w5500 import regs as R
 from .w5500.chip import ChipError
 
 _BUDGET_MS = const(5)  # of serving sockets before other tasks get a turn; one event more may be under way
+_SHARED_MS = const(1)  # ... and before longer work gets a slice
 # Look for room in a full transmit memory this often: acknowledgements do not interrupt.
 _ROOM_POLL_MS = const(1)
+_ROOM_LATE_MS = const(3)  # ... where others have events all the time
 _NO_INT_MS = const(2)  # ask the chip this often where INTn is not wired ...
 _NO_INT_IDLE_MS = const(60)  # ... and when nothing happens: with the health check 19 frames a second
 # After the last event listeners are looked at in every tick, and then by Health alone.
@@ -25,6 +27,7 @@ _HANDSHAKE_TICKS = const(20)  # a SYN not followed by ACK for this long: the lis
 # 200 ms, after which the chip repeats its SYN-ACK.
 _PRESSED_TICKS = const(3)
 _ARM_TICKS = const(10)  # between attempts to get a listener for a service that has none
+_SLICES = const(8)  # of longer work, until it is looked whether something else is due
 _STOP_MS = const(20)  # for FIN to go out before the sockets are closed
 EPHEMERAL, EPHEMERAL_END = const(49152), const(65535)  # local ports of connections we make (RFC 6335)
 
@@ -78,6 +81,7 @@ class Net:
         self._port = EPHEMERAL
         self._health = Health(self)
         self._ticking = []  # called with every tick
+        self._workers = []  # that have work to do between events
         self.resolve = None  # coroutine from a host's name to its address, 4 bytes
         self._connections = 0
         self._looked = ticks_ms()  # at those that wait for room
@@ -147,7 +151,7 @@ class Net:
 
     def due(self):
         """Milliseconds until `turn` has something to do without an interrupt."""
-        if self._again:
+        if self._again or self._workers:
             return 0
         now = ticks_ms()
         left = TICK_MS - ticks_diff(now, self._last_tick)
@@ -174,9 +178,26 @@ class Net:
         return False
 
     def turn(self):
-        """Everything that is due: housekeeping, then sockets. Returns whether there was work."""
+        """Everything that is due: housekeeping, then sockets, then longer work. Returns whether there was any."""
         self.tick()
-        return self.poll()
+        worked = self.poll()
+        if self._workers:
+            self._work()
+            return True
+        return worked
+
+    @micropython.native
+    def _work(self):
+        """Slices of what `work` was called for, one at least, until a socket has events."""
+        workers = self._workers
+        for _ in range(_SLICES):
+            worker = workers[0]
+            if not worker.work():
+                workers.remove(worker)
+            elif len(workers) > 1:
+                workers.append(workers.pop(0))
+            if not workers or self._again or not self._intn():
+                break
 
     @micropython.native
     def poll(self):
@@ -184,24 +205,29 @@ class Net:
 
         A socket is served again only after all others that have events.
         """
-        if self.waiting and ticks_diff(ticks_ms(), self._looked) >= _ROOM_POLL_MS:
-            self._looked = ticks_ms()
-            self._again |= self.waiting
         attend = self._attend
         everyone = self._mask
         sweep = everyone
         start = 0
+        budget = _SHARED_MS if self._workers else _BUDGET_MS
         worked = False
         while True:
             again = self._again
             chosen = again & sweep
             bit = 0
-            if not chosen and not self._intn():
+            if worked and self.waiting and ticks_diff(ticks_ms(), self._looked) >= _ROOM_LATE_MS:
+                self._looked = ticks_ms()
+                chosen = again = again | self.waiting
+            elif not chosen and not self._intn():
                 bit = attend(sweep, 0)
             if not bit:
                 chosen = chosen or again
                 if not chosen:
-                    break
+                    # Who waits for room comes after everybody that has something to say.
+                    chosen = again = self.waiting
+                    if not chosen or ticks_diff(ticks_ms(), self._looked) < _ROOM_POLL_MS:
+                        break
+                    self._looked = ticks_ms()
                 bit = chosen & -chosen
                 self._again = again & ~bit
                 attend(0, bit)
@@ -212,7 +238,7 @@ class Net:
                 worked = True
                 self._alert = _ALERT_TICKS
                 start = ticks_ms()
-            elif ticks_diff(ticks_ms(), start) >= _BUDGET_MS:
+            elif ticks_diff(ticks_ms(), start) >= budget:
                 break
         if self._arm_after:
             self._arm()
@@ -227,6 +253,11 @@ class Net:
     def wait_for_room(self, bit, wanted):
         """Look at the socket of `bit` every _ROOM_POLL_MS, or no longer."""
         self.waiting = self.waiting | bit if wanted else self.waiting & ~bit
+
+    def work(self, worker):
+        """Call `worker.work()`, a slice of 0.5 ms, between events until it returns a false value."""
+        if worker not in self._workers:
+            self._workers.append(worker)
 
     def every_tick(self, function):
         """Call `function()` every TICK_MS from now on."""

@@ -1,8 +1,29 @@
 """A service: what listens where, for whom, and how many sockets it may have. The lines of app.py."""
 
+from . import log
 from .addresses import among, networks
 from .w5500 import regs as R
 from .w5500.chip import CHUNK
+
+
+class OnDemand:
+    """A protocol factory that `make()` makes when the first client comes: what it needs takes no heap before."""
+
+    def __init__(self, make):
+        self._make = make
+        self._factory = None
+
+    def now(self):
+        """Make it; what goes wrong is logged, and tried again when somebody comes."""
+        try:
+            self._factory = self._make()
+        except Exception as error:
+            log.exception("service", error)
+
+    def __call__(self):
+        if self._factory is None:
+            self._factory = self._make()
+        return self._factory()
 
 
 class Service:
@@ -12,9 +33,13 @@ class Service:
     taken away for another service. `idle_s` closes a connection without traffic (0: never). `per_peer`: most from one
     address (0: no limit). `allow`: networks that may connect, none: all; `priority`: networks whose connections are
     never closed to make room. `chunk`: most bytes handed to a protocol at once; small ones keep turns short.
+    `listeners`: sockets that listen at most, so that clients may come at the same moment. `burst`: a writer that was
+    paused goes on when there is room for so many bytes (2048 at most, the memory of a socket): more at once costs less.
     """
 
-    def __init__(self, name, factory, port=0, connections=1, idle_s=0, reserve=1, chunk=CHUNK):
+    def __init__(
+        self, name, factory, port=0, connections=1, idle_s=0, reserve=1, chunk=CHUNK, listeners=7, burst=1024
+    ):
         self.name = name
         self.factory = factory
         self.port = port
@@ -22,6 +47,8 @@ class Service:
         self.idle_s = idle_s
         self.reserve = reserve
         self.chunk = chunk
+        self.listeners = listeners
+        self.burst = burst
         self.per_peer = 0
         self._allow = ()
         self._priority = ()
@@ -45,7 +72,7 @@ class Service:
     @property
     def room(self):
         """Whether it may have one more listener."""
-        return self.open + self.armed < self.connections
+        return self.open + self.armed < self.connections and self.armed < self.listeners
 
     def allows(self, address):
         """Whether a peer at `address` (4 bytes) may connect."""

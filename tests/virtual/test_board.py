@@ -154,6 +154,7 @@ def test_pty_keeps_the_last_output_for_the_next_reader(bare):
         terminal.write(b"all(print(i) is None for i in range(3000)) and Pin(25, Pin.OUT, value=1)\r")
     assert bare.run_until(lambda: bare.board.led, 60)
     assert bare.board.clock.now - started < 20 * NS_PER_S  # nobody reads, and the board does not wait
+    bare.run_until(lambda: False, 0.1)  # the prompt comes after the LED
     with Terminal(bare) as terminal:
         data = terminal.read_until(b"\r\n>>> ")
     assert len(data) <= CLOSED_KEPT

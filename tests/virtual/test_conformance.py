@@ -22,16 +22,18 @@ MANY = 20  # transactions at once
 
 
 class Server:
-    """A server's address, what it holds, and connections to it."""
+    """A server's address, what it holds, and connections to it. `ready()` waits until it can take one more."""
 
-    def __init__(self, address, writable):
+    def __init__(self, address, writable, ready=lambda: None):
         self.address = address
+        self.ready = ready
         self.places = {"h": "0000"}
         if writable is not None:
             self.places["r"] = f"{writable:04X}"
         self.places["end"] = f"{self._end():04X}"
 
     def connect(self):
+        self.ready()
         connection = socket.create_connection(self.address, ANSWER_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
@@ -114,7 +116,14 @@ def in_process():
 
 @pytest.fixture(scope="session")
 def emulated(firmware):
-    return Server(("127.0.0.1", firmware.forward(MODBUS)), 0)
+    def listening():
+        return "LISTEN" in [socket["state"] for socket in firmware.board.status()["sockets"]]
+
+    def ready():
+        # The chip has no backlog: while the sockets of the tests before are closing, it refuses.
+        assert firmware.run_until(listening, 10)
+
+    return Server(("127.0.0.1", firmware.forward(MODBUS)), 0, ready)
 
 
 @pytest.fixture(scope="session")

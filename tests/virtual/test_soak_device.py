@@ -13,7 +13,7 @@ from soak import Client, Soak
 BOARD = "w5500_evb_pico"
 BOARD_IP, PC_IP = ip_bytes("192.168.77.20"), ip_bytes("192.168.77.1")
 NETMASK, PC_MAC = ip_bytes("255.255.255.0"), bytes((2, 0, 0, 0, 0, 1))
-MODBUS, LISTENERS = 502, 6
+MODBUS, LISTENERS = 502, 5
 EXCHANGES, BETWEEN = 2000, 40
 GONE_S = 60  # a peer that vanished is asked after 10 s, and given up 31.8 s later
 HEAP, RECOVERIES = 2, 13  # input registers

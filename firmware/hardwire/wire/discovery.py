@@ -8,10 +8,10 @@ docs/discovery.md has the protocol and its reasons; the asker's half is hardwire
 layouts here are of both. Numbers are big-endian.
 """
 
-from hashlib import sha256
 from struct import calcsize, pack, unpack_from
 
 from ..compat import const, ticks_diff
+from .auth import hmac, same
 
 PORT = const(7771)
 SIZE = const(384)  # of a question, at least, and of an answer, at most: nobody gets more than he sends
@@ -54,7 +54,6 @@ LATER = const(6)  # after a wrong key, nothing is looked at for a while
 
 _HEADER_SIZE = calcsize(HEADER)
 _SET_SIZE = _HEADER_SIZE + calcsize(NEW) + TAG
-_BLOCK = const(64)  # of SHA-256 (RFC 2104)
 _EPHEMERAL = const(1024)  # askers use ports from here on; below are services that a forged question would hit
 _QUEUE = const(4)  # answers that wait for their time; as many as the rate allows in a second
 _RATE = const(4)  # answers in a second
@@ -65,26 +64,6 @@ _LOCKS = const(5)  # times: 32 s
 _TEXT = const(63)  # bytes in a name
 _ANY = bytes(6)
 _EVERYBODY = b"\xff\xff\xff\xff"
-
-
-def _hmac(key, message):
-    """HMAC-SHA256 (RFC 2104), which MicroPython has no module for."""
-    if len(key) > _BLOCK:
-        key = sha256(key).digest()
-    key = key + bytes(_BLOCK - len(key))
-    inner = sha256(bytes([byte ^ 0x36 for byte in key]))
-    inner.update(message)
-    outer = sha256(bytes([byte ^ 0x5C for byte in key]))
-    outer.update(inner.digest())
-    return outer.digest()
-
-
-def _same(a, b):
-    """Whether two texts of one length are equal, in a time that says nothing about where they differ."""
-    difference = 0
-    for at in range(len(a)):
-        difference |= a[at] ^ b[at]
-    return difference == 0
 
 
 def _text(value):
@@ -231,7 +210,7 @@ class Responder:
         challenge, address, gateway, prefix, mode, _ = unpack_from(NEW, message, _HEADER_SIZE)
         if challenge != self._challenge:
             return self._result(nonce, STALE)
-        if not _same(_hmac(self._key, message[:-TAG]), message[-TAG:]):
+        if not same(hmac(self._key, message[:-TAG]), message[-TAG:]):
             self._failures += 1
             self._failed_at = now
             return self._result(nonce, WRONG_KEY)
@@ -254,4 +233,4 @@ class Responder:
     def _result(self, nonce, code, key=None):
         """A result; with a tag for somebody who has shown that he knows the key, else with zeros."""
         message = self._header(RESULT, 0, nonce) + pack(CODE, code, 0, 0)
-        return message + (_hmac(key, message) if key else bytes(TAG))
+        return message + (hmac(key, message) if key else bytes(TAG))

@@ -1,0 +1,680 @@
+"""What the requests of the file protocol do, in slices of about half a millisecond.
+
+In: payloads of requests; calls of `step`. Out: frames, files. Never: two requests in one buffer at once, a name that
+has half a file. A long request is a generator: it yields False after a slice where it must go on first (the server's
+buffer is in use), True where others may.
+"""
+
+from binascii import crc32
+from hashlib import sha256
+from struct import pack, pack_into, unpack_from
+
+from .. import log
+from ..compat import const
+from ..wire import files as F
+
+_PIECE = const(256)  # bytes written to flash at once: a page
+_HALF = const(512)  # bytes hashed at once, 0.6 ms
+_BRIEF = const(1010)  # bytes in a DATA frame while somebody else wants answers: 1024 with the header
+_NO_DIGEST = bytes(32)
+_CODES = {  # of OSError
+    1: F.DENIED,
+    2: F.NOT_FOUND,
+    13: F.DENIED,
+    17: F.EXISTS,
+    20: F.WRONG_KIND,
+    21: F.WRONG_KIND,
+    28: F.NO_SPACE,
+    30: F.DENIED,
+    39: F.NOT_EMPTY,
+    66: F.NOT_EMPTY,  # macOS
+}
+_TEXTS = {
+    F.NOT_FOUND: "not found",
+    F.EXISTS: "exists",
+    F.DENIED: "denied",
+    F.NO_SPACE: "no space",
+    F.WRONG_KIND: "not a folder, or not a file",
+    F.NOT_EMPTY: "not empty",
+}
+
+
+class Fault(Exception):
+    """What ends a request: a code of ERROR, and a text."""
+
+
+def _fault(code, text=None):
+    return Fault(code, text or _TEXTS[code])
+
+
+class Request:
+    """One request of `connection`.
+
+    Attributes: reads: the path that is being read, None if none is. put: the Put it is, or None.
+    """
+
+    def __init__(self, connection, kind, number):
+        self.connection = connection
+        self.server = connection.server
+        self.number = number
+        self.reads = None
+        self.put = None
+        self.file = None
+        self.writes = (
+            True  # whether the next slice may write, so that it must not run while the client takes nothing
+        )
+        self._kind = kind
+        self._ready = True
+        self._job = None
+
+    def start(self, payload):
+        """Do it, or begin to."""
+        try:
+            self._job = _WORK[self._kind](self, payload)
+        except Exception as error:
+            self._failed(error)
+            return
+        if self._job is None:
+            self.end()
+        else:
+            self.server.wake(self)
+
+    def answer(self, payload=b""):
+        """Send the answer that belongs to the request."""
+        self.connection.send(self._kind | F.ANSWER, self.number, payload)
+
+    def send(self, kind, payload):
+        """Send another frame that belongs to it."""
+        self.connection.send(kind, self.number, payload)
+
+    # Turns
+
+    @property
+    def runs(self):
+        """Whether there is something to do."""
+        return self._ready and self._job is not None and not (self.connection.full and self.writes)
+
+    def step(self):
+        """Do a slice. Returns whether it is another's turn."""
+        if not self.runs:
+            return True
+        try:
+            return next(self._job)
+        except StopIteration:
+            self.end()
+        except Exception as error:
+            self._failed(error)
+        return True
+
+    def wake(self):
+        """Go on when it is its turn."""
+        if self.runs:
+            self.server.wake(self)
+
+    def pause(self):
+        """There is nothing to do until `go_on`; the generator yields True after it."""
+        self._ready = False
+
+    def go_on(self):
+        """There is."""
+        self._ready = True
+        self.wake()
+
+    # Ends
+
+    def _failed(self, error):
+        if isinstance(error, Fault):
+            self.fail(*error.args)
+        elif isinstance(error, F.PathError):
+            self.server.complain("%s: bad path: %s", self.connection.peer, error)
+            self.fail(F.BAD_PATH, str(error))
+        elif isinstance(error, OSError):
+            code = _CODES.get(error.args[0] if error.args else None, F.FAILED)
+            self.fail(code, _TEXTS.get(code) or str(error))
+        elif isinstance(error, MemoryError):
+            self.fail(F.BUSY, "out of memory")
+        else:
+            log.exception("files", error)
+            self.fail(F.FAILED, "internal error")
+
+    def fail(self, code, text):
+        """End with ERROR."""
+        if self.put is not None and self.file is not None and code in (F.NO_SPACE, F.BAD_CHECKSUM):
+            self.put.forget = True
+        self.end()
+        self.connection.error(self.number, code, text)
+
+    def cancel(self, forget):
+        """End because the client wants so; `forget`: nothing is kept."""
+        if self.put is not None and forget:
+            self.put.forget = True
+        self.fail(F.CANCELLED, "cancelled")
+
+    def end(self):
+        """Let go of everything."""
+        self.reads = None
+        self._job = None
+        queue = self.server.queue
+        if self in queue:
+            queue.remove(self)
+        file, self.file = self.file, None
+        if file is not None:
+            try:
+                file.close()
+            except OSError as error:
+                log.warning("files: %s", error)
+        if self.put is not None:
+            self.put.end()
+        self.connection.ended(self.number)
+
+    # Frames that belong to a PUT
+
+    def data(self, payload):
+        """DATA. True: it waits to be stored."""
+        return self.put is not None and self.put.data(payload)
+
+    def finish(self, payload):
+        """END. Never waits."""
+        if self.put is not None:
+            self.put.finish(payload)
+        return False
+
+    def resend(self, again=False):
+        """What came is damaged, or not what is due. again: also if that was said already."""
+        if self.put is not None:
+            self.put.resend(again)
+
+
+# Paths
+
+
+def _path(request, data, write=False):
+    """The clean path in `data`. Raises PathError, Fault: hidden, read-only."""
+    server = request.server
+    path = F.clean(data, server.depth)
+    if F.among(path, server.hidden):
+        raise _fault(F.NOT_FOUND)
+    if write and (not path or F.among(path, server.read_only)):
+        server.complain("%s: /%s is read-only", request.connection.peer, path)
+        raise _fault(F.DENIED, "read-only")
+    return path
+
+
+def _need(payload, n):
+    if len(payload) < n:
+        raise _fault(F.BAD_REQUEST, "too short")
+
+
+def _is_there(folder, path):
+    """Kind of what is at `path`, or None."""
+    try:
+        return folder.stat(path)[0]
+    except OSError as error:
+        if error.args[0] not in (2, 20):
+            raise
+        return None
+
+
+# Requests that are done at once
+
+
+def _stat(request, payload):
+    request.answer(pack(F.ENTRY, *request.server.folder.stat(_path(request, payload))))
+
+
+def _delete(request, payload):
+    path = _path(request, payload, write=True)
+    folder = request.server.folder
+    if folder.stat(path)[0] != F.FILE:
+        raise _fault(F.WRONG_KIND, "a folder")
+    request.server.changed(path)
+    folder.remove(path)
+    request.answer()
+
+
+def _rename(request, payload):
+    _need(payload, 3)
+    flags, n = unpack_from(">BH", payload)
+    _need(payload, 3 + n)
+    old = _path(request, payload[3 : 3 + n], write=True)
+    new = _path(request, payload[3 + n :], write=True)
+    server = request.server
+    folder = server.folder
+    kind = folder.stat(old)[0]
+    if server.protected(old):
+        raise _fault(F.DENIED, "something in it is read-only")
+    if (new + "/").startswith(old + "/"):
+        if new != old:
+            raise _fault(F.BAD_PATH, "a folder cannot be in itself")
+        request.answer()
+        return
+    there = _is_there(folder, new)
+    if there is not None:
+        if there != kind:
+            raise _fault(F.WRONG_KIND)
+        if kind == F.FOLDER or not flags & F.REPLACE:
+            raise _fault(F.EXISTS)
+    server.changed(old)
+    server.changed(new)
+    folder.rename(old, new)
+    request.answer()
+
+
+def _mkdir(request, payload):
+    _need(payload, 1)
+    path = _path(request, payload[1:], write=True)
+    folder = request.server.folder
+    if payload[0] & F.PARENTS:
+        _make_folders(folder, path)
+    else:
+        folder.mkdir(path)
+    request.answer()
+
+
+def _make_folders(folder, path):
+    at = 0
+    while at >= 0:
+        at = path.find("/", at + 1)
+        part = path if at < 0 else path[:at]
+        kind = _is_there(folder, part)
+        if kind is None:
+            folder.mkdir(part)
+        elif kind == F.FILE:
+            raise _fault(F.WRONG_KIND, "/%s is a file" % part)
+
+
+def _rmdir(request, payload):
+    path = _path(request, payload, write=True)
+    folder = request.server.folder
+    if folder.stat(path)[0] != F.FOLDER:
+        raise _fault(F.WRONG_KIND, "not a folder")
+    if request.server.protected(path):
+        raise _fault(F.DENIED, "something in it is read-only")
+    for _ in folder.scan(path):
+        raise _fault(F.NOT_EMPTY)
+    folder.rmdir(path)
+    request.answer()
+
+
+def _space(request, payload):
+    request.answer(pack(">QQ", *request.server.folder.space()))
+
+
+# Reading
+
+
+def _open(request, path):
+    """Open `path` for reading; returns its size and time. Raises OSError, Fault."""
+    folder = request.server.folder
+    kind, size, time = folder.stat(path)
+    if kind != F.FILE:
+        raise _fault(F.WRONG_KIND, "a folder")
+    request.file = folder.open(path, "rb")
+    request.reads = path
+    return size, time
+
+
+def _close(request):
+    file, request.file = request.file, None
+    request.reads = None
+    file.close()
+
+
+def _digest(request, size, digest):
+    """Add the next `size` bytes of the open file to `digest`. A part of other generators."""
+    block = request.server.block
+    while size:
+        n = _read(request, min(size, _HALF))
+        digest.update(block[:n])
+        size -= n
+        yield True
+
+
+def _hash(request, payload):
+    size, _ = _open(request, _path(request, payload))
+    return _hashing(request, size)
+
+
+def _hashing(request, size):
+    digest = sha256()
+    yield from _digest(request, size, digest)
+    request.answer(pack(">I", size) + digest.digest())
+
+
+def _get(request, payload):
+    _need(payload, 13)
+    flags, offset, length, crc = unpack_from(F.CLIENT_GET, payload)
+    path = _path(request, payload[13:])
+    size, time = _open(request, path)
+    if flags & F.RESUME and offset > size:
+        raise _fault(F.CHANGED, "shorter than what you have")
+    known = None
+    if offset == 0 and length >= size and hasattr(request.server.folder, "digest"):
+        known = request.server.folder.digest(path)
+    return _sending(request, flags, min(offset, size), length, crc, size, time, known)
+
+
+def _sending(request, flags, offset, length, crc, size, time, known):
+    server = request.server
+    file = request.file
+    digest = sha256()
+    if flags & F.RESUME:
+        found = 0
+        left = offset
+        while left:
+            n = _read(request, min(left, _HALF))
+            found = crc32(server.block[:n], found)
+            digest.update(server.block[:n])
+            left -= n
+            yield True
+        if found != crc:
+            raise _fault(F.CHANGED, "the file does not begin with what you have")
+    elif offset:
+        file.seek(offset)
+    request.answer(pack(">II", size, time))
+    most = min(len(server.block), request.connection.limit - 4)
+    end = size if length >= size - offset else offset + length
+    at = offset
+    pace = server.pace
+    while at < end:
+        # Read, checked and hashed while the client takes what went before; then it has only to be written.
+        request.writes = False
+        n = _read(request, min(_BRIEF if pace and pace.pressed() else most, end - at))
+        yield False
+        total = _seal(request, at, n)
+        done = n if known else 0
+        while done < n:
+            yield False
+            digest.update(server.block[done : min(n, done + _HALF)])
+            done += _HALF
+        request.writes = True
+        yield True
+        if server.owner is not request:  # somebody else has used the buffer
+            file.seek(at)
+            n = _read(request, n)
+            total = _seal(request, at, n)
+        request.connection.write(server.out if total == len(server.out) else server.out[:total])
+        at += n
+    request.send(F.END, pack(">I", at) + (known or digest.digest()))
+
+
+def _read(request, n):
+    """The next `n` bytes of the open file, or as many as it gives at once, into the server's buffer."""
+    server = request.server
+    server.owner = request
+    n = request.file.readinto(server.block if n == len(server.block) else server.block[:n])
+    if not n:
+        raise _fault(F.CHANGED, "shorter than it was")
+    return n
+
+
+def _seal(request, at, n):
+    """Make DATA of the `n` bytes in the server's buffer."""
+    pack_into(">I", request.server.out, F.HEADER, at)
+    return F.seal(request.server.out, F.DATA, request.number, 4 + n)
+
+
+def _list(request, payload):
+    _need(payload, 1)
+    path = _path(request, payload[1:])
+    folder = request.server.folder
+    if folder.stat(path)[0] != F.FOLDER:
+        raise _fault(F.WRONG_KIND, "not a folder")
+    return _listing(request, payload[0], path)
+
+
+def _shown(server, path):
+    try:
+        F.clean(path, server.depth)
+    except F.PathError:
+        return False
+    return not F.among(path, server.hidden)
+
+
+def _listing(request, flags, path):
+    server = request.server
+    base = path + "/" if path else ""
+    folders = [""]  # that were not looked at yet, relative to `path`
+    batch = b""
+    count = 0
+    while folders:
+        inside = folders.pop()
+        for name, kind, size, time in server.folder.scan((base + inside).rstrip("/")):
+            relative = inside + name
+            full = base + relative
+            if not _shown(server, full):
+                continue
+            digest = None
+            if flags & F.HASHES:
+                digest = _NO_DIGEST
+                if kind == F.FILE:
+                    hashed = sha256()
+                    size, time = _open(request, full)
+                    yield from _digest(request, size, hashed)
+                    _close(request)
+                    digest = hashed.digest()
+            one = F.entry(kind, size, time, digest, relative.encode())
+            if len(batch) + len(one) > min(server.limit, request.connection.limit):
+                request.send(F.ENTRIES, batch)
+                batch = b""
+            batch += one
+            count += 1
+            if flags & F.RECURSIVE and kind == F.FOLDER:
+                folders.append(relative + "/")
+            yield True
+    if batch:
+        request.send(F.ENTRIES, batch)
+    request.answer(pack(">I", count))
+
+
+# Writing
+
+
+class Put:
+    """A file that comes. `size` bytes, to be `path`; `token`: text of its staging file."""
+
+    def __init__(self, request, path, size, token, flags):
+        self.path = path
+        self.forget = False
+        self.left = size  # bytes that do not have their place on flash yet
+        self.rival = False  # another PUT has stored a file of this name meanwhile
+        self._request = request
+        self._server = request.server
+        self._size = size
+        self._token = token
+        self._only_new = flags & F.ONLY_NEW
+        self._expected = 0  # offset of the DATA that is due
+        self._chunk = None
+        self._resending = False
+        self._digest = None
+
+    def data(self, payload):
+        """See Request."""
+        n = len(payload) - 4
+        if n <= 0 or self._digest is not None:
+            self._request.fail(F.BAD_REQUEST, "no DATA is due")
+            return False
+        offset = unpack_from(">I", payload)[0]
+        if offset != self._expected:
+            if offset > self._expected:
+                self.resend(False)
+            return False  # else it was here before
+        self._resending = False
+        if offset + n > self._size:
+            self._request.fail(F.BAD_REQUEST, "more than was announced")
+            return False
+        self._chunk = payload[4:]
+        self._request.go_on()
+        return True
+
+    def resend(self, again):
+        """See Request."""
+        if again or not self._resending:
+            self._resending = True
+            self._request.send(F.RESEND, pack(">I", self._expected))
+
+    def finish(self, payload):
+        """See Request."""
+        if len(payload) != 32 or self._digest is not None:
+            self._request.fail(F.BAD_REQUEST, "no END is due")
+        elif self._expected < self._size:
+            self.resend(False)
+        else:
+            self._digest = bytes(payload)
+            self._request.go_on()
+
+    def end(self):
+        """Let go."""
+        if self.forget:
+            self._server.staging.drop(self._token)
+        else:
+            self._server.staging.leave(self._token, self._request)
+
+    def others(self):
+        """Other PUTs to this name."""
+        return [
+            request
+            for request in self._server.everyone()
+            if request.put is not None and request.put is not self and request.put.path == self.path
+        ]
+
+    def work(self, resume):
+        """The generator."""
+        request = self._request
+        server = self._server
+        staging = server.staging
+        crc = 0
+        if resume:
+            left = self._expected = staging.length(self._token)
+            if left > self._size:
+                left = self._expected = 0
+            if left:
+                request.file = server.folder.open(staging.path(self._token), "rb")
+            while left:
+                n = _read(request, min(left, _HALF * 2))
+                crc = crc32(server.block[:n], crc)
+                left -= n
+                yield True
+            if request.file is not None:
+                file, request.file = request.file, None
+                file.close()
+        acked = self._expected
+        self.left = self._size - acked
+        self._check_space()
+        request.file = file = staging.begin(self._token, request, acked > 0)
+        rivals = self.others()
+        for other in rivals:
+            other.send(F.NOTE, bytes((F.RIVAL,)) + b"another PUT to this name has begun")
+        request.answer(pack(F.SERVER_PUT, acked, crc, min(len(rivals), 255)))
+        while self._digest is None:
+            chunk = self._chunk
+            if chunk is None:
+                request.pause()
+                yield True
+                continue
+            yield from self._write(file, chunk)
+            self._expected += len(chunk)
+            self._chunk = None
+            if self._expected - acked >= server.window // 2 or self._expected == self._size:
+                yield from self._allowed()
+                server.folder.sync(file)
+                acked = self._expected
+                self.left = self._size - acked
+                request.send(F.ACK, pack(">I", acked))
+            request.connection.stored()
+            yield True
+        yield from self._check()
+        self._publish()
+
+    def _check_space(self):
+        server = self._server
+        if self._size > F.LARGEST:
+            raise _fault(F.TOO_LARGE, "4 GiB are too much")
+        total, free = server.folder.space()
+        if self._size > total:
+            raise _fault(F.TOO_LARGE, "the filesystem has %d bytes" % total)
+        for other in server.everyone():
+            if other.put is not None and other.put is not self:
+                free -= other.put.left
+        if self.left > free - server.folder.spare:
+            raise _fault(F.NO_SPACE, "%d bytes are free, %d are needed" % (max(0, free), self.left))
+
+    def _allowed(self):
+        """Wait until flash may be busy."""
+        pace = self._server.pace
+        while pace is not None and not pace.may_write():
+            yield True
+
+    def _write(self, file, chunk):
+        yield from self._allowed()
+        at = 0
+        while at < len(chunk):
+            file.write(chunk[at : at + _PIECE])
+            at += _PIECE
+            yield False
+
+    def _check(self):
+        """Read back what was stored. Raises Fault."""
+        request = self._request
+        file, request.file = request.file, None
+        file.close()
+        request.file = self._server.folder.open(self._server.staging.path(self._token), "rb")
+        digest = sha256()
+        yield from _digest(request, self._size, digest)
+        if digest.digest() != self._digest or request.file.read(1):
+            raise _fault(F.BAD_CHECKSUM, "what was stored is not what was sent: it was removed")
+        _close(request)
+
+    def _publish(self):
+        request = self._request
+        server = self._server
+        there = _is_there(server.folder, self.path)
+        if there == F.FOLDER:
+            raise _fault(F.WRONG_KIND, "a folder")
+        if there is not None and self._only_new:
+            raise _fault(F.EXISTS)
+        server.changed(self.path)
+        server.staging.publish(self._token, self.path)
+        flags = (F.REPLACED if there is not None else 0) | (F.OVERTOOK if self.rival else 0)
+        for other in self.others():
+            other.put.rival = True
+            other.send(F.NOTE, bytes((F.RIVAL,)) + b"another PUT to this name was stored")
+        request.send(F.END | F.ANSWER, bytes((flags,)) + self._digest)
+        if server.stored is not None:
+            server.stored(self.path)
+
+
+def _put(request, payload):
+    _need(payload, 13)
+    flags, size, token = unpack_from(F.CLIENT_PUT, payload)
+    path = _path(request, payload[13:], write=True)
+    server = request.server
+    there = _is_there(server.folder, path)
+    if there == F.FOLDER:
+        raise _fault(F.WRONG_KIND, "a folder")
+    if there is not None and flags & F.ONLY_NEW:
+        raise _fault(F.EXISTS)
+    parent = path.rpartition("/")[0]
+    if _is_there(server.folder, parent) != F.FOLDER:
+        raise _fault(F.NOT_FOUND, "there is no folder /%s" % parent)
+    name = server.staging.token(token)
+    before = server.staging.used.get(name)
+    if before is not None:
+        before.fail(F.CANCELLED, "taken over by another connection")
+    request.put = Put(request, path, size, name, flags)
+    server.staging.used[name] = request
+    return request.put.work(flags & F.RESUME)
+
+
+_WORK = {
+    F.LIST: _list,
+    F.STAT: _stat,
+    F.GET: _get,
+    F.PUT: _put,
+    F.HASH: _hash,
+    F.DELETE: _delete,
+    F.RENAME: _rename,
+    F.MKDIR: _mkdir,
+    F.RMDIR: _rmdir,
+    F.SPACE: _space,
+}

@@ -1,0 +1,416 @@
+"""File server: a protocol per connection around wire.files, and the turns in which their work is done.
+
+In: bytes of a connection, cut in any way, through the callbacks of asyncio.Protocol; calls of `work` and `tick`. Out:
+transport.write of whole frames. Never: waiting, a slice of work that takes long, a path outside the folder, an error
+that ends another request. docs/files.md has the protocol; file_work.py what the requests do.
+
+Fixed RAM: 2 KB for all, 2 KB per connection for a frame and what may come behind it; a running transfer adds 2 KB.
+"""
+
+from struct import pack, unpack_from
+
+from .. import log
+from ..compat import WRITE_COPIES, const, entropy, ticks_diff, ticks_ms
+from ..wire import files as F
+from ..wire.auth import same
+from .file_work import Request
+from .staging import FOLDER, Staging
+
+CHUNK = const(1024)  # for Service: bytes taken from the chip at once
+_LOCK_MS = const(1000)  # after a wrong key, doubled with every further one
+_LOCKS = const(3)  # times: 8 s
+_REMEMBERED = const(4)  # addresses that gave a wrong key
+_COMPLAINT_MS = const(1000)  # a client that insists must not push everything else out of the log
+_NEEDS = {
+    F.LIST: F.READ,
+    F.STAT: F.READ,
+    F.GET: F.READ,
+    F.HASH: F.READ,
+    F.SPACE: F.READ,
+    F.PUT: F.WRITE,
+    F.DELETE: F.WRITE,
+    F.RENAME: F.WRITE,
+    F.MKDIR: F.WRITE,
+    F.RMDIR: F.WRITE,
+}
+
+
+class FilesServer:
+    """What the connections to one `folder` share, and their factory: call it for a protocol.
+
+    Args:
+        folder: where the files are. name, identity: who the server is, 63 bytes of text at most and 6 bytes.
+        read_key, write_key: texts, None for none. read_only, hidden: clean paths, with all that is in them.
+        keep_s: for so long an interrupted PUT can be resumed. limit: largest payload, bytes; window: bytes that a
+            client may be ahead of ACK. operations: requests in flight on a connection. depth: of paths. block: bytes in
+            a DATA frame that the server sends, if the client takes so many.
+
+    Attributes:
+        on_work: called when there is work for `work`, and was none. pace: a pace.Pace, where others must not wait for
+            flash. stored: called with the path of each file that was stored.
+    """
+
+    def __init__(
+        self,
+        folder,
+        name="hardwire",
+        identity=bytes(6),
+        read_key=None,
+        write_key=None,
+        read_only=(),
+        hidden=(),
+        keep_s=86400,
+        limit=1014,
+        window=32768,
+        operations=2,
+        depth=8,
+        block=2034,
+    ):
+        self.folder = folder
+        self.name = name.encode()[:63]
+        self.identity = identity
+        self.keys = {F.READ: read_key, F.WRITE: write_key}
+        self.access = (0 if read_key or write_key else F.OPEN) | (F.READ_KEY if read_key else 0)
+        self.access |= F.WRITE_KEY if write_key else 0
+        self.read_only = [path.lower() for path in read_only]
+        self.hidden = [path.lower() for path in hidden] + [FOLDER, "config.json", "config.json.new"]
+        self.limit = limit
+        self.window = window
+        self.operations = operations
+        self.depth = depth
+        self.staging = Staging(folder, keep_s)
+        self.out = memoryview(bytearray(F.HEADER + 4 + block))  # one frame of DATA
+        self.block = self.out[F.HEADER + 4 :]  # the bytes in it
+        self.owner = None  # the request that has used it last
+        self.on_work = None
+        self.pace = None
+        self.stored = None
+        self.connections = []
+        self.queue = []  # requests that have something to do, in turn
+        self._failures = []  # [address, how many, locked until]
+        self._complained_at = ticks_ms() - _COMPLAINT_MS
+
+    def __call__(self):
+        return FilesProtocol(self)
+
+    def work(self):
+        """Do a slice of what is to be done; true while there is more."""
+        queue = self.queue
+        if queue:
+            request = queue[0]
+            if request.step() and queue and queue[0] is request:
+                queue.pop(0)
+                if request.runs:
+                    queue.append(request)
+        return bool(queue)
+
+    def wake(self, request):
+        """`request` has something to do."""
+        if request not in self.queue:
+            self.queue.append(request)
+            if self.on_work is not None:
+                self.on_work()
+
+    def tick(self):
+        """100 ms have passed."""
+        for connection in self.connections:
+            connection.tick()
+        self.staging.tick()
+
+    def everyone(self):
+        """All requests in flight."""
+        return [request for connection in self.connections for request in connection.requests.values()]
+
+    def changed(self, path):
+        """What was at `path` is there no more: who reads it is told."""
+        for request in self.everyone():
+            if request.reads is not None and F.among(request.reads, (path.lower(),)):
+                request.fail(F.CHANGED, "replaced, renamed or deleted meanwhile")
+
+    def protected(self, path):
+        """Whether something in `path` is read-only or hidden."""
+        start = path.lower() + "/"
+        return any(one.startswith(start) for one in self.read_only + self.hidden)
+
+    def complain(self, text, *values):
+        """Log it, unless something was complained of just now."""
+        now = ticks_ms()
+        if ticks_diff(now, self._complained_at) >= _COMPLAINT_MS:
+            self._complained_at = now
+            log.warning("files: " + text, *values)
+
+    # Wrong keys
+
+    def locked(self, address):
+        """Milliseconds for which no key from `address` is looked at."""
+        for failure in self._failures:
+            if failure[0] == address:
+                return max(0, ticks_diff(failure[2], ticks_ms()))
+        return 0
+
+    def failed(self, address):
+        """A wrong key came from `address`."""
+        count = 0
+        for failure in self._failures:
+            if failure[0] == address:
+                count = min(failure[1] + 1, _LOCKS)
+                self._failures.remove(failure)
+                break
+        if len(self._failures) >= _REMEMBERED:
+            self._failures.pop(0)
+        until = ticks_ms() + (_LOCK_MS << count)
+        self._failures.append([address, count, until])
+        log.warning("files: %s: wrong key", address)
+
+    def passed(self, address):
+        """A right key came from `address`."""
+        self._failures = [failure for failure in self._failures if failure[0] != address]
+
+
+class FilesProtocol:
+    """One connection, as an asyncio.Protocol.
+
+    It relies on transport.write, close, pause_reading, resume_reading and get_extra_info("peername").
+    """
+
+    def __init__(self, server):
+        self.server = server
+        self.requests = {}  # id -> Request
+        self.limit = F.FIRST_LIMIT  # largest payload that the client takes
+        self.full = False  # the client takes nothing more for now
+        self._transport = None
+        self._rights = server.access & F.OPEN
+        self._nonces = None  # (client's, server's) after HELLO
+        self._denied = None  # (id, ticks) of a wrong key
+        self._in = bytearray(F.HEADER + server.limit + CHUNK)
+        self._at = 0  # what came and is not taken yet: _in[_at:_held]
+        self._held = 0
+        self._waiting = 0  # length of the frame at _at while it waits for flash
+        self._reading = True
+        self._eof = False
+        self._closing = False
+
+    @property
+    def pending(self):
+        """True while part of a frame is held: the network core closes a connection where that lasts."""
+        return self._held > self._at and not self._waiting and self._reading
+
+    @property
+    def peer(self):
+        """Address of the client, dotted quad."""
+        return self._transport.get_extra_info("peername")[0]
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport):
+        self._transport = transport
+        self.server.connections.append(self)
+
+    def connection_lost(self, error):
+        self._closing = True
+        self.server.connections.remove(self)
+        for request in list(self.requests.values()):
+            request.end()
+
+    def data_received(self, data):
+        n = len(data)
+        if self._held + n > len(self._in):
+            self._make_room(n)
+        self._in[self._held : self._held + n] = data
+        self._held += n
+        self._cut()
+
+    def _make_room(self, n):
+        rest = self._held - self._at
+        most = len(self._in)
+        if rest + n > most or self._waiting:  # CPython brings as much as there is; what waits is looked at
+            most = rest + n
+        kept = memoryview(self._in)[self._at : self._held]
+        self._in = bytearray(most)
+        self._in[:rest] = kept
+        self._at = 0
+        self._held = rest
+
+    def eof_received(self):
+        """What was asked for is still answered."""
+        self._eof = True
+        return bool(self.requests)
+
+    def pause_writing(self):
+        self.full = True
+        if self._held:
+            self._flow()
+
+    def resume_writing(self):
+        self.full = False
+        for request in list(self.requests.values()):
+            if request.writes and request.runs:
+                request.step()  # what is ready goes now: the chip waits
+            request.wake()
+        if self._held:
+            self._cut()
+
+    def _flow(self):
+        """Read while there is room for what one read may bring, and the client takes answers."""
+        room = len(self._in) - self._held + (0 if self._waiting else self._at)
+        read = room >= CHUNK and not self.full
+        if read != self._reading and not self._closing:
+            self._reading = read
+            if read:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    # Frames that come
+
+    def _cut(self):
+        """Take frames, until one waits."""
+        try:
+            while not (self._waiting or self._closing or self.full or self._denied):
+                found = F.parse(self._in, self._at, self._held, self.server.limit)
+                if found is None:
+                    break
+                length, kind, number, intact = found
+                payload = memoryview(self._in)[self._at + F.HEADER : self._at + length]
+                if self._take(kind, number, payload, intact):
+                    self._waiting = length
+                else:
+                    self._at += length
+        except F.FrameError:
+            log.debug("files: %s: stream out of step, closed", self.peer)
+            self.close()
+        if self._at == self._held:
+            self._at = self._held = 0
+        self._flow()
+
+    def stored(self):
+        """What waited is on its way to flash."""
+        self._at += self._waiting
+        self._waiting = 0
+        self._cut()
+
+    def _take(self, kind, number, payload, intact):
+        """Do what a frame asks for. True: it is DATA, and waits."""
+        request = self.requests.get(number)
+        if kind in (F.DATA, F.END):
+            if request is None:
+                return False  # has ended with ERROR
+            if not intact:
+                request.resend(True)
+                return False
+            return request.data(payload) if kind == F.DATA else request.finish(payload)
+        if not intact:
+            self.error(number, F.BAD_CHECKSUM, "damaged on the way")
+        elif kind == F.HELLO:
+            self._hello(number, payload)
+        elif self._nonces is None:
+            self.error(number, F.DENIED, "HELLO comes first")
+        elif kind == F.AUTH:
+            self._authenticate(number, payload)
+        elif kind == F.PING:
+            self.send(kind | F.ANSWER, number)
+        elif kind == F.CANCEL:
+            self._cancel(number, payload)
+        elif kind not in _NEEDS:
+            self.error(number, F.NOT_SUPPORTED, "no such request")
+        elif not self._rights & _NEEDS[kind]:
+            self._refuse(kind, number)
+        elif request is not None:
+            self.error(0, F.BAD_REQUEST, "the id %d is in use" % number)
+            self.close()
+        elif len(self.requests) >= self.server.operations:
+            self.error(number, F.BUSY, "%d requests are in flight" % self.server.operations)
+        else:
+            self.requests[number] = request = Request(self, kind, number)
+            request.start(bytes(payload))
+        return False
+
+    def _hello(self, number, payload):
+        if len(payload) != 24 or payload[:4] != F.MAGIC or self._nonces is not None:
+            self.error(number, F.BAD_REQUEST, "no HELLO that is due")
+            self.close()
+            return
+        _, low, high, limit, nonce = unpack_from(F.CLIENT_HELLO, payload)
+        if not low <= F.VERSION <= high or limit < F.LEAST_LIMIT:
+            self.error(number, F.NOT_SUPPORTED, "version %d, payloads of %d" % (F.VERSION, F.LEAST_LIMIT))
+            self.close()
+            return
+        self.limit = limit
+        server = self.server
+        self._nonces = bytes(nonce), entropy(16)
+        hello = F.VERSION, server.access, server.limit, server.window, server.operations, server.depth, 0
+        self.send(
+            F.HELLO | F.ANSWER,
+            number,
+            pack(F.SERVER_HELLO, *hello, self._nonces[1], server.identity) + server.name,
+        )
+
+    def _authenticate(self, number, payload):
+        server = self.server
+        key = server.keys.get(payload[0]) if len(payload) == 33 else None
+        if server.locked(self.peer):
+            self.error(number, F.BUSY, "after a wrong key: later")
+            return
+        if key is not None:
+            role = payload[0]
+            nonces = self._nonces
+            if same(F.proof(key.encode(), b"client", role, *nonces), payload[1:]):
+                server.passed(self.peer)
+                self._rights = F.READ | F.WRITE if role == F.WRITE else F.READ
+                proof = F.proof(key.encode(), b"server", role, *nonces)
+                self.send(F.AUTH | F.ANSWER, number, bytes((role,)) + proof)
+                return
+        server.failed(self.peer)
+        self._denied = number, ticks_ms()
+
+    def tick(self):
+        """100 ms have passed."""
+        if self._denied and ticks_diff(ticks_ms(), self._denied[1]) >= _LOCK_MS and not self._closing:
+            self.error(self._denied[0], F.DENIED, "wrong key")
+            self.close()
+
+    def _refuse(self, kind, number):
+        server = self.server
+        if not server.access & (F.READ_KEY | F.WRITE_KEY):
+            why = "no key for writing is configured"
+        elif self._rights:
+            why = "this key does not write"
+        else:
+            why = "a key is needed"
+        server.complain("%s: request %02x denied: %s", self.peer, kind, why)
+        self.error(number, F.DENIED, why)
+
+    def _cancel(self, number, payload):
+        request = None
+        if len(payload) == 3:
+            request = self.requests.get(unpack_from(">H", payload)[0])
+        if request is not None:
+            request.cancel(payload[2] & F.FORGET)
+        self.send(F.CANCEL | F.ANSWER, number)
+
+    # Frames that go
+
+    def write(self, data):
+        """Send a frame; it may be used again at once."""
+        if not self._closing:
+            self._transport.write(data if WRITE_COPIES else bytes(data))
+
+    def send(self, kind, number, payload=b""):
+        """Send a frame."""
+        self.write(F.frame(kind, number, payload))
+
+    def error(self, number, code, text):
+        """End a request by ERROR."""
+        self.send(F.ERROR, number, bytes((code,)) + text.encode()[:200])
+
+    def close(self):
+        """Send what was written, then close."""
+        if not self._closing:
+            self._closing = True
+            self._transport.close()
+
+    def ended(self, number):
+        """A request is over."""
+        self.requests.pop(number, None)
+        if self._eof and not self.requests:
+            self.close()
