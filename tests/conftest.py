@@ -1,8 +1,15 @@
 """For all tests: the firmware has one clock, an InProcessBoard puts its own there, and gets it taken away again."""
 
+import os
+import tempfile
+
 import pytest
 
 from hardwire import compat
+
+# Keys of virtual boards are kept here, not with those of the user.
+_CONFIG = tempfile.TemporaryDirectory(prefix="hardwire-config-")
+os.environ["XDG_CONFIG_HOME"] = _CONFIG.name
 
 
 @pytest.fixture(autouse=True)

@@ -35,6 +35,18 @@ def mac_bytes(text):
     raise ConfigError("expected a MAC address such as 02:00:00:12:34:56")
 
 
+def own_mac(unique, whole):
+    """A locally administered MAC address from an MCU's id; whole: its last bytes alone are unique.
+
+    IEEE 802: the second bit of the first byte is set in those.
+    """
+    if not whole:  # place on the wafer, then the lot
+        from hashlib import sha256
+
+        unique = sha256(unique).digest()
+    return b"\x02" + unique[-5:]
+
+
 def network(text):
     """ "192.168.77.0/24", or one address -> (network, mask) as numbers. Raises ConfigError."""
     address, slash, bits = text.partition("/") if isinstance(text, str) else ("", "", "")

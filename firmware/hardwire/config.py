@@ -169,7 +169,7 @@ SCHEMA = {
     },
     "services": {
         # writes: without it clients only read; write_allow: who may write then, empty = all that may connect
-        "modbus": _service(502, 6, 2, writes=(False, _switch), write_allow=([], _networks)),
+        "modbus": _service(502, 5, 2, writes=(False, _switch), write_allow=([], _networks)),
         # read_key, write_key: who may; without write_key nobody writes, without both everybody reads. read_only,
         # hidden: paths, with all in them; what `hardwire deploy` puts there is not for others to write. keep_s: for so
         # long an interrupted upload can be resumed.

@@ -5,8 +5,8 @@ In: the chip's sockets, services with their limits. Out: listeners; a connection
 While a service has room, it has a listener; the sockets nobody needs are listeners too, because the chip has no
 backlog: as many clients as there are listeners may connect at the same moment. For a service without a listener
 another one's spare listener is taken; if there is none, the connection idle longest of a service that has more than its
-reserve goes. A service that has all the connections it may have listens on if one of them is idle and a socket is
-free: who comes takes its place (IG 4.2.1.1: close the oldest unused connection).
+reserve goes. A service that has all the connections it may have listens on if one of them is idle and a socket can be
+spared: who comes takes its place (IG 4.2.1.1: close the oldest unused connection).
 """
 
 from . import log
@@ -118,7 +118,7 @@ class Pool:
     def _offer_place_of_idle(self, service):
         idlest = self._idlest(lambda owner: owner.service is service)
         if idlest is not None and _stale(idlest):
-            endpoint = self._free_endpoint()
+            endpoint = self._free_endpoint() or self._spare_listener(2)
             if endpoint is not None:
                 self._make_listener(service, endpoint)
             elif idlest.doubtful:

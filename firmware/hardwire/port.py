@@ -10,10 +10,10 @@ import sys
 import machine
 from machine import Pin
 
+from .addresses import own_mac
 from .compat import const
 
 _WATCHDOG_MAX_RP2, _WATCHDOG_MAX_STM32 = const(8388), const(32_767)  # ms: machine_wdt.c of each port
-_UNIQUE = const(5)  # bytes of a MAC address that tell boards apart
 
 # machine.reset_cause() numbers them alike on both ports, each knows some (modmachine.c).
 CAUSES = "soft reset", "power-on", "reset pin", "watchdog", "deep sleep", "reset by program"
@@ -110,19 +110,11 @@ class Port:
             self._led(self._pins.LED_ON if on else 1 - self._pins.LED_ON)
 
     def mac(self):
-        """The board's own MAC address, else a locally administered one from the MCU's unique id.
-
-        IEEE 802: the second bit of the first byte is set in those.
-        """
+        """The board's own MAC address, else a locally administered one from the MCU's unique id."""
         if self._pins.MAC_EEPROM:
             from .mac_eeprom import read
 
             mac = read(*self._pins.MAC_EEPROM)
             if mac:
                 return mac
-        unique = machine.unique_id()
-        if not self._rp2:  # place on the wafer, then the lot: all of it is needed
-            from hashlib import sha256
-
-            unique = sha256(unique).digest()
-        return b"\x02" + unique[-_UNIQUE:]
+        return own_mac(machine.unique_id(), self._rp2)

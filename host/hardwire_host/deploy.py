@@ -11,17 +11,21 @@ not what a manifest claims, except for files copied from the running tree: those
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardwire.config import defaults
+from hardwire.addresses import mac_bytes, own_mac
+from hardwire.config import defaults, parse
+from hardwire.wire.files import WRITE
 
 from . import bundle as bundles
 from . import deploy_link as link
+from . import keys
 from .bundle import ARCHES, CONFIG_FILE, MANIFEST, SLOT_FILE, SLOTS, Bundle, digest
 from .deploy_link import Identity, State
 from .errors import FAILED, INTERRUPTED, WRONG_BOARD, HardwireError
+from .keys import Key
 from .target import Target, session, uninterrupted
 
 if TYPE_CHECKING:
@@ -71,13 +75,18 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `deploy` did: the plan, the state before it, the text of /config.json and what is wrong in it."""
+    """What `deploy` did: the plan, the state before it, the text of /config.json and what is wrong in it.
+
+    key: that writes the board's files, None if the settings cannot be read; key_is: see keep_key.
+    """
 
     plan: Plan
     before: State
     bundle: Bundle
     config_text: str
     warning: str | None
+    key: str | None = None
+    key_is: str | None = None
 
     @property
     def slot(self) -> str | None:
@@ -250,6 +259,8 @@ def deploy(
                 planned=planned,
                 progress=progress,
             )
+            if not dry_run:
+                outcome = replace(outcome, key_is=keep_key(outcome, identity.unique))
     except KeyboardInterrupt:
         kept = "nothing was switched, the board restarts what it ran"
         what = "the new version is in place" if outcome and not dry_run else kept
@@ -273,6 +284,9 @@ def update(
     if state.listed == state.active and not runs(state, bundle):  # it is damaged: look at the other one
         state = link.read_state(transport, b"", SWITCH)
     text, warning = _settings(state, bundle.board, config_text, virtual)
+    key = None
+    if warning is None:
+        text, key = keys.into(text, keys.own_key() if virtual else keys.generate())
     plan = make_plan(state, bundle, text.encode())
     planned(plan, bundle)
     if not dry_run and not plan.up_to_date:
@@ -280,7 +294,26 @@ def update(
         _stage(transport, plan, state, bundle)
         with uninterrupted():
             link.commit(transport, ["/" + path for path in plan.switch])
-    return Outcome(plan, state, bundle, text, warning)
+    return Outcome(plan, state, bundle, text, warning, key)
+
+
+def keep_key(outcome: Outcome, unique: str) -> str | None:
+    """Keep the key of the board whose MCU has this id on the PC: "made", "learned" or "known"; None: there is none.
+
+    Raises HardwireError, OSError.
+    """
+    if outcome.key is None:
+        return None
+    settings = parse(outcome.config_text)
+    mac = settings["network"]["mac"]
+    rp2 = bundles.board_constants(outcome.bundle.board).MCU.startswith("rp2")
+    identity = mac_bytes(mac) if mac else own_mac(bytes.fromhex(unique), rp2)
+    kept = keys.kept(identity)
+    if kept is not None and kept.text == outcome.key:
+        return "known"
+    keys.store(identity, Key(WRITE, outcome.key))
+    before = outcome.before.root[CONFIG_FILE] or ""
+    return "learned" if outcome.key in before else "made"
 
 
 def _board_in(text: str | None) -> str | None:

@@ -32,14 +32,14 @@ NOTHING = "nothing was switched"
 # Without sys.path no import searches the flash, which takes longer than all else. The restart brings it back.
 _IDENTIFY = """import sys
 sys.path.clear()
-import json
+import json,machine
 def t():
  try:
   with open("/config.json") as f:return f.read()
  except(OSError,UnicodeError):pass
 i=sys.implementation
 v=".".join(str(n)for n in i.version[:3])
-print(json.dumps([getattr(i,"_machine",sys.platform),getattr(i,"_mpy",0),v,t()]))
+print(json.dumps([getattr(i,"_machine",sys.platform),getattr(i,"_mpy",0),v,t(),machine.unique_id().hex()]))
 """
 
 # A filesystem in RAM with one file: MicroPython imports .mpy from nowhere else.
@@ -63,12 +63,13 @@ from deploy_agent import *
 
 @dataclass(frozen=True)
 class Identity:
-    """Who the board is: sys.implementation._machine and _mpy, MicroPython's release, text of /config.json."""
+    """Who the board is: sys.implementation._machine and _mpy, MicroPython's release, text of /config.json, MCU's id."""
 
     machine: str
     mpy: int
     release: str
     config_text: str | None
+    unique: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def identify(transport: "SerialTransport") -> Identity:
 def start_agent(transport: "SerialTransport", arch: str) -> None:
     """Load the agent; the other functions need it. The board must be able to run .mpy files for `arch`."""
     source = Path(__file__).with_name("deploy_agent.py")
-    ((data, stand_in),) = _chunks(compile_source(source.name, source.read_bytes(), arch), CHUNK)
+    ((data, stand_in),) = chunks(compile_source(source.name, source.read_bytes(), arch), CHUNK)
     transport.exec_raw_no_follow(_LOAD % (len(data), stand_in, stand_in))
     _first(transport)
     transport.serial.write(data)
@@ -155,7 +156,7 @@ def _end(transport: "SerialTransport") -> None:
         raise _failure(errors)
 
 
-def _chunks(data: bytes, most: int) -> list[tuple[bytes, int]]:
+def chunks(data: bytes, most: int) -> list[tuple[bytes, int]]:
     """`data` in pieces of at most `most` bytes without byte 3, each with what stands for it (-1: none).
 
     Any value that a piece does not contain can stand in, so one that contains all of them is made shorter.
@@ -177,7 +178,7 @@ def put(transport: "SerialTransport", files: dict[str, bytes], done: Callable[[s
     """Write `files` by path on the board. Raises HardwireError if flash then holds anything else."""
     if not files:
         return
-    parts = {path: _chunks(data, CHUNK) for path, data in files.items()}
+    parts = {path: chunks(data, CHUNK) for path, data in files.items()}
     wanted = [
         [path, [[len(piece), stand_in] for piece, stand_in in pieces]] for path, pieces in parts.items()
     ]

@@ -102,10 +102,10 @@ async def test_tshark_finds_nothing_wrong(tmp_path):
 async def test_refusals(tmp_path):
     """Nobody listens there, or not any more: RST, as from the chip."""
     path = tmp_path / "refused.pcapng"
-    with emulated(f"--pcap={path}") as (run, ways):
+    with emulated(f"--pcap={path}") as (_, ways):
         for way, address in ways.items():
             refused(way, address(CLOSED_PORT))
-        listeners = 6  # connections that Modbus takes, of the default settings
+        listeners = 5  # connections that Modbus takes, of the default settings
         clients = []
         for _ in range(listeners):
             clients.append(Client(ways["tap"](MODBUS)))

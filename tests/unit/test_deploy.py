@@ -7,7 +7,7 @@ import pytest
 from hardwire_host import bundle as bundles
 from hardwire_host import deploy as work
 from hardwire_host.bundle import Bundle, digest
-from hardwire_host.deploy_link import Identity, State, _chunks
+from hardwire_host.deploy_link import Identity, State, chunks
 from hardwire_host.errors import FAILED, WRONG_BOARD, HardwireError
 
 BOARD = "w5500_evb_pico"
@@ -183,7 +183,7 @@ def test_the_right_board_passes(mpy):
     ids=["empty", "only", "none", "all", "all, long", "half", "zeros"],
 )
 def test_ctrl_c_never_travels(data, most):
-    pieces = _chunks(data, most)
+    pieces = chunks(data, most)
     assert all(0 < len(piece) <= most and 3 not in piece for piece, _ in pieces)
     # as deploy_agent.py undoes it
     received = [

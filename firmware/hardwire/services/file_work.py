@@ -154,18 +154,21 @@ class Request:
         """Let go of everything."""
         self.reads = None
         self._job = None
-        queue = self.server.queue
-        if self in queue:
-            queue.remove(self)
+        server = self.server
+        if self in server.queue:
+            server.queue.remove(self)
+        if server.holder is self:
+            server.holder = None
         file, self.file = self.file, None
         if file is not None:
             try:
                 file.close()
             except OSError as error:
                 log.warning("files: %s", error)
-        if self.put is not None:
-            self.put.end()
+        waited = self.put is not None and self.put.end()
         self.connection.ended(self.number)
+        if waited:
+            self.connection.stored()
 
     # Frames that belong to a PUT
 
@@ -309,6 +312,8 @@ def _open(request, path):
     kind, size, time = folder.stat(path)
     if kind != F.FILE:
         raise _fault(F.WRONG_KIND, "a folder")
+    if size > F.LARGEST:
+        raise _fault(F.TOO_LARGE, "4 GiB are too much")
     request.file = folder.open(path, "rb")
     request.reads = path
     return size, time
@@ -524,11 +529,13 @@ class Put:
             self._request.go_on()
 
     def end(self):
-        """Let go."""
+        """Let go. Returns whether DATA was waiting."""
         if self.forget:
             self._server.staging.drop(self._token)
         else:
             self._server.staging.leave(self._token, self._request)
+        chunk, self._chunk = self._chunk, None
+        return chunk is not None
 
     def others(self):
         """Other PUTs to this name."""
@@ -569,6 +576,8 @@ class Put:
         while self._digest is None:
             chunk = self._chunk
             if chunk is None:
+                if request.connection.over:
+                    raise _fault(F.CANCELLED, "the client has ended before the file")
                 request.pause()
                 yield True
                 continue

@@ -10,17 +10,20 @@ Fixed RAM: 2 KB for all, 2 KB per connection for a frame and what may come behin
 from struct import pack, unpack_from
 
 from .. import log
-from ..compat import WRITE_COPIES, const, entropy, ticks_diff, ticks_ms
+from ..compat import WRITE_COPIES, const, entropy
 from ..wire import files as F
 from ..wire.auth import same
 from .file_work import Request
 from .staging import FOLDER, Staging
 
 CHUNK = const(1024)  # for Service: bytes taken from the chip at once
-_LOCK_MS = const(1000)  # after a wrong key, doubled with every further one
+_LOCK_TICKS = const(10)  # of 100 ms, after a wrong key; doubled with every further one
 _LOCKS = const(3)  # times: 8 s
+_FORGIVEN_TICKS = const(600)  # after the last lock
 _REMEMBERED = const(4)  # addresses that gave a wrong key
-_COMPLAINT_MS = const(1000)  # a client that insists must not push everything else out of the log
+_HUSH_TICKS = const(
+    10
+)  # between complaints: a client that insists must not push everything else out of the log
 _NEEDS = {
     F.LIST: F.READ,
     F.STAT: F.READ,
@@ -67,7 +70,9 @@ class FilesServer:
         block=2034,
     ):
         self.folder = folder
-        self.name = name.encode()[:63]
+        while len(name.encode()) > 63:
+            name = name[:-1]
+        self.name = name.encode()
         self.identity = identity
         self.keys = {F.READ: read_key, F.WRITE: write_key}
         self.access = (0 if read_key or write_key else F.OPEN) | (F.READ_KEY if read_key else 0)
@@ -82,27 +87,37 @@ class FilesServer:
         self.out = memoryview(bytearray(F.HEADER + 4 + block))  # one frame of DATA
         self.block = self.out[F.HEADER + 4 :]  # the bytes in it
         self.owner = None  # the request that has used it last
+        self.holder = None  # the request that must go on before others may use it
         self.on_work = None
         self.pace = None
         self.stored = None
         self.connections = []
         self.queue = []  # requests that have something to do, in turn
-        self._failures = []  # [address, how many, locked until]
-        self._complained_at = ticks_ms() - _COMPLAINT_MS
+        self._failures = []  # [address, how many before, ticks until it is looked at again]
+        self._hush = 0  # ticks until something may be complained of again
 
     def __call__(self):
         return FilesProtocol(self)
 
     def work(self):
         """Do a slice of what is to be done; true while there is more."""
+        if self.holder is not None:
+            self.turn(self.holder)
+        elif self.queue:
+            self.turn(self.queue[0])
+        return bool(self.queue)
+
+    def turn(self, request):
+        """A slice of `request`, which is due: nobody else holds the turn."""
+        if not request.step():
+            self.holder = request
+            return
+        self.holder = None
         queue = self.queue
-        if queue:
-            request = queue[0]
-            if request.step() and queue and queue[0] is request:
-                queue.pop(0)
-                if request.runs:
-                    queue.append(request)
-        return bool(queue)
+        if request in queue:
+            queue.remove(request)
+        if request.runs:
+            queue.append(request)
 
     def wake(self, request):
         """`request` has something to do."""
@@ -115,6 +130,11 @@ class FilesServer:
         """100 ms have passed."""
         for connection in self.connections:
             connection.tick()
+        self._hush -= 1
+        for failure in self._failures[:]:
+            failure[2] -= 1
+            if failure[2] <= -_FORGIVEN_TICKS:
+                self._failures.remove(failure)
         self.staging.tick()
 
     def everyone(self):
@@ -134,19 +154,15 @@ class FilesServer:
 
     def complain(self, text, *values):
         """Log it, unless something was complained of just now."""
-        now = ticks_ms()
-        if ticks_diff(now, self._complained_at) >= _COMPLAINT_MS:
-            self._complained_at = now
+        if self._hush <= 0:
+            self._hush = _HUSH_TICKS
             log.warning("files: " + text, *values)
 
     # Wrong keys
 
     def locked(self, address):
-        """Milliseconds for which no key from `address` is looked at."""
-        for failure in self._failures:
-            if failure[0] == address:
-                return max(0, ticks_diff(failure[2], ticks_ms()))
-        return 0
+        """Whether no key from `address` is looked at for now."""
+        return any(failure[0] == address and failure[2] > 0 for failure in self._failures)
 
     def failed(self, address):
         """A wrong key came from `address`."""
@@ -158,8 +174,7 @@ class FilesServer:
                 break
         if len(self._failures) >= _REMEMBERED:
             self._failures.pop(0)
-        until = ticks_ms() + (_LOCK_MS << count)
-        self._failures.append([address, count, until])
+        self._failures.append([address, count, _LOCK_TICKS << count])
         log.warning("files: %s: wrong key", address)
 
     def passed(self, address):
@@ -181,7 +196,7 @@ class FilesProtocol:
         self._transport = None
         self._rights = server.access & F.OPEN
         self._nonces = None  # (client's, server's) after HELLO
-        self._denied = None  # (id, ticks) of a wrong key
+        self._denied = None  # [id, ticks until it is said] of a wrong key
         self._in = bytearray(F.HEADER + server.limit + CHUNK)
         self._at = 0  # what came and is not taken yet: _in[_at:_held]
         self._held = 0
@@ -199,6 +214,11 @@ class FilesProtocol:
     def peer(self):
         """Address of the client, dotted quad."""
         return self._transport.get_extra_info("peername")[0]
+
+    @property
+    def over(self):
+        """Whether no frame will come any more."""
+        return self._eof and not (self._waiting or self.full)
 
     # asyncio.Protocol
 
@@ -232,8 +252,10 @@ class FilesProtocol:
         self._held = rest
 
     def eof_received(self):
-        """What was asked for is still answered."""
+        """What was asked for is still answered, as far as it is all there."""
         self._eof = True
+        for request in list(self.requests.values()):
+            request.go_on()
         return bool(self.requests)
 
     def pause_writing(self):
@@ -244,8 +266,13 @@ class FilesProtocol:
     def resume_writing(self):
         self.full = False
         for request in list(self.requests.values()):
-            if request.writes and request.runs:
-                request.step()  # what is ready goes now: the chip waits
+            if (
+                self.server.holder is None
+                and self.server.owner is request
+                and request.writes
+                and request.runs
+            ):
+                self.server.turn(request)  # what is ready goes now: the chip waits
             request.wake()
         if self._held:
             self._cut()
@@ -361,13 +388,15 @@ class FilesProtocol:
                 self.send(F.AUTH | F.ANSWER, number, bytes((role,)) + proof)
                 return
         server.failed(self.peer)
-        self._denied = number, ticks_ms()
+        self._denied = [number, _LOCK_TICKS]
 
     def tick(self):
         """100 ms have passed."""
-        if self._denied and ticks_diff(ticks_ms(), self._denied[1]) >= _LOCK_MS and not self._closing:
-            self.error(self._denied[0], F.DENIED, "wrong key")
-            self.close()
+        if self._denied is not None and not self._closing:
+            self._denied[1] -= 1
+            if not self._denied[1]:
+                self.error(self._denied[0], F.DENIED, "wrong key")
+                self.close()
 
     def _refuse(self, kind, number):
         server = self.server

@@ -102,7 +102,8 @@ class Staging:
         """`user` writes no more: what is there can be resumed."""
         if self.used.get(token) is user:
             del self.used[token]
-            self._ages[token] = [0, ticks_ms()]
+            if token in self._ages:
+                self._ages[token] = [0, ticks_ms()]
 
     def drop(self, token):
         """Forget what there is of it."""

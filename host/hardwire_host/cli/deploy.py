@@ -11,7 +11,7 @@ import click
 from hardwire.config import ConfigError, defaults, parse
 
 from .. import deploy as work
-from .. import health
+from .. import health, keys
 from ..bundle import Bundle
 from ..deploy import Plan
 from ..errors import INTERRUPTED, TIMEOUT, HardwireError
@@ -89,12 +89,15 @@ def deploy(
         "files": {"new": plan.new, "changed": plan.changed, "stale": plan.stale, "same": len(plan.same)},
         "sent": plan.send,
         "copied": plan.copy,
+        "files_key": outcome.key_is,
     }
     summary = f"+{len(plan.new)} ~{len(plan.changed)} ={len(plan.same)} -{len(plan.stale)}"
     if dry_run:
         lines = [f"{mark} {path}" for mark, name in MARKS for path in getattr(plan, name)]
         out.result(data, *lines, f"{target.name}: {summary}, nothing was written")
         return
+    if outcome.key_is in ("made", "learned"):
+        out.note(f"files: the key was {outcome.key_is}; it is in {keys.path()}")
     data["services"] = _wait(out, target, outcome.config_text, wait)
     data["seconds"] = round(time.monotonic() - start, 1)
     done = "up to date" if plan.up_to_date else summary

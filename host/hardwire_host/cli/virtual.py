@@ -43,6 +43,8 @@ def _poll(board: Running, service: str, address: str) -> str:
     """A command line that talks to a forwarded port."""
     if service == "modbus":
         return f"hardwire modbus read holding 0 10 --host {address}"
+    if service == "files":
+        return f"hardwire fs ls --host {address}"
     host, _, port = address.rpartition(":")
     return f"nc {host.strip('[]')} {port}"
 

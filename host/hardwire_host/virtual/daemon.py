@@ -76,11 +76,12 @@ class Spec:
 
 @dataclass(frozen=True)
 class _Plan:
-    """One board to make. config: JSON text or None, as Spec has it; settings: all of them; forwards: as Spec."""
+    """One board to make. config: JSON text; settings: all of them; forwards: as Spec. key: that writes files."""
 
-    config: str | None
+    config: str
     settings: dict
     forwards: list[tuple[str, int, int]]
+    key: str
 
     @property
     def services(self) -> dict[str, int]:
@@ -102,7 +103,8 @@ def _parse(text: str | None) -> dict:
 
 def _plans(spec: Spec) -> list[_Plan]:
     """What to make. Raises HardwireError(USAGE)."""
-    from ..bundle import board_constants
+    from .. import keys
+    from ..bundle import VIRTUAL_SETTINGS, board_constants
 
     settings = _parse(spec.config)
     if spec.board is not None:
@@ -111,7 +113,8 @@ def _plans(spec: Spec) -> list[_Plan]:
     plans = []
     for number in range(spec.boards):
         text = _nth_config(spec.config, settings, number) if number else spec.config
-        plan = _Plan(text, _parse(text) | {"board": settings["board"]}, [])
+        text, key = keys.into(text or VIRTUAL_SETTINGS, keys.own_key())
+        plan = _Plan(text, _parse(text) | {"board": settings["board"]}, [], key)
         wanted = spec.forwards
         if wanted is None:
             wanted = [(LOOPBACK, port + FORWARD_OFFSET, port) for port in plan.services.values()]
@@ -227,6 +230,10 @@ async def _start(
     undo: AsyncExitStack,
     report: Report,
 ) -> list[Session]:
+    from hardwire.wire.files import WRITE
+
+    from .. import keys
+    from ..keys import Key
     from .board import VirtualBoard
     from .faults import FaultySegment
     from .lab import Lab
@@ -286,8 +293,13 @@ async def _start(
         sessions.append(Session(board, running, stop, captures, pc.dhcp))
     if not spec.blank:
         report("waiting for the services")
-        for session in sessions:
+        for session, plan in zip(sessions, plans, strict=True):
             await _listening(spec, session, report)
+            if not _kept(spec):
+                try:
+                    keys.store(session.board.chip.mac, Key(WRITE, plan.key))
+                except OSError as error:
+                    report(f"the key for its files is not kept: {error}")
     for session, name in zip(sessions, claims, strict=True):
         undo.callback((await control.serve(session)).close)
         undo.callback(name.withdraw)
