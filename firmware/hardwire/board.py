@@ -28,7 +28,10 @@ def constants(name):
 
 
 class Board:
-    """Hardware and network core of the board that `settings` name. `led(on)` switches its LED, if it has one."""
+    """Hardware and network core of the board that `settings` name. `led(on)` switches its LED, if it has one.
+
+    The "services" of `settings` are gone from `run` on.
+    """
 
     def __init__(self, settings):
         self.settings = settings
@@ -96,6 +99,7 @@ class Board:
         gc.collect()  # what bring-up needed, 45 KB: now, and not while somebody waits for an answer
         for service in services:
             self.serve(service)
+        self.settings["services"] = None  # they have taken what is theirs; a dict keeps what is deleted from it
         self._guard()
         timekeeper = asyncio.create_task(self.lan.keep_time())
         self._pump.start()

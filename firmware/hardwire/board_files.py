@@ -103,9 +103,8 @@ class Folder:
         file.flush()
 
 
-def file_server(board, requests):
-    """The FilesServer of `board`, by its settings; `requests()` counts what must not wait for flash."""
-    settings = board.settings["services"]["files"]
+def file_server(board, settings, requests):
+    """The FilesServer of `board`, by its section of the settings; `requests()` counts what must not wait for flash."""
     server = FilesServer(
         Folder(os.getcwd()),
         board.settings["name"],

@@ -180,6 +180,9 @@ class Net:
     def turn(self):
         """Everything that is due: housekeeping, then sockets, then longer work. Returns whether there was any."""
         self.tick()
+        if self.waiting and ticks_diff(ticks_ms(), self._looked) >= _ROOM_LATE_MS:
+            self._looked = ticks_ms()
+            self._again |= self.waiting
         worked = self.poll()
         if self._workers:
             self._work()
@@ -215,10 +218,7 @@ class Net:
             again = self._again
             chosen = again & sweep
             bit = 0
-            if worked and self.waiting and ticks_diff(ticks_ms(), self._looked) >= _ROOM_LATE_MS:
-                self._looked = ticks_ms()
-                chosen = again = again | self.waiting
-            elif not chosen and not self._intn():
+            if not chosen and not self._intn():
                 bit = attend(sweep, 0)
             if not bit:
                 chosen = chosen or again

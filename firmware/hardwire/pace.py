@@ -10,7 +10,7 @@ from .compat import const, ticks_diff, ticks_ms
 
 _QUIET_MS = const(1000)  # without a request: nobody asks
 _PIECE_MS = const(48)  # an erase, and the pages of 1 KB
-_REQUESTS = const(128)  # between two pieces
+_REQUESTS = const(400)  # between two pieces, each of which three of them meet
 _HOLD_MS = const(500)  # a piece waits no longer
 
 

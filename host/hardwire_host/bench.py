@@ -13,7 +13,7 @@ from statistics import median_low
 from types import ModuleType
 from typing import TypeVar
 
-from . import bench_ours, bench_stock
+from . import bench_files, bench_ours, bench_stock
 from .bench_client import PORT, Bulk, Client, Sample, Series, User
 from .bundle import board_constants
 from .errors import FAILED, TIMEOUT, HardwireError
@@ -63,6 +63,7 @@ class Line:
     note: str = ""
 
 
+_FILE = f"{bench_files.SIZE >> 10} KiB"
 _SPI = f"SPI at {board_constants(BOARD).SPI_HZ / 1e6:g} MHz"
 LINES = (
     Line("fc03_1", "ms", 0.70, note="mean"),
@@ -85,8 +86,26 @@ LINES = (
     Line("idle_spi_no_intn", "frames/s", 20, note=BOARD_WITHOUT_INT),
     Line("heap_per_exchange", "bytes", 0),
     Line("heap_per_second", "bytes/s", note="connected, nothing asked"),
-    Line("free_heap", "KB", 110, MORE, ".mpy, all services"),
-    Line("free_heap_frozen", "KB", 150, MORE, "frozen, all services"),
+    Line("free_heap", "KB", 110, MORE, ".mpy, all services but Echo"),
+    Line("free_heap_frozen", "KB", 150, MORE, "frozen, all services but Echo"),
+    Line(
+        "get_flash",
+        "KB/s",
+        250,
+        MORE,
+        f"{_FILE}; stock: mpremote cp, {bench_files.MPREMOTE_SIZE >> 10} KiB",
+    ),
+    Line("get_ram", "KB/s", 600, MORE, f"{bench_files.RAM_SIZE >> 10} KiB, {bench_files.RAM_GETS} times"),
+    Line("put_flash", "KB/s", None, MORE, f"{_FILE}; stock: mpremote cp"),
+    Line("write_flash", "KB/s", None, MORE, f"{_FILE} by a program on the board: what flash takes"),
+    Line("get_beside_fc03", "KB/s", None, MORE, "while one client asks without pause"),
+    Line("put_beside_fc03", "KB/s", None, MORE),
+    Line("fc03_beside_get", "x quiet", 3, note="p99"),
+    Line("fc03_beside_get_p99", "ms"),
+    Line("fc03_beside_get_max", "ms"),
+    Line("fc03_beside_put", "x quiet", 3, note="p99"),
+    Line("fc03_beside_put_p99", "ms"),
+    Line("fc03_beside_put_max", "ms"),
 )
 DIGITS = 3
 
@@ -117,7 +136,7 @@ class Bench:
         await self.board.run_until(lambda: self._at, START_S)
         return self._at / NS_PER_S
 
-    async def _step(self, seconds: float, begin: Callable[[], T], done: Callable[[T], object]) -> T:
+    async def step(self, seconds: float, begin: Callable[[], T], done: Callable[[T], object]) -> T:
         """What `begin()` makes, once `done` of it is true; after `seconds` in any case.
 
         Both are asked by alarms, GAP_NS after the step before and then every LOOK_NS: when `run_until` sees to it
@@ -147,14 +166,14 @@ class Bench:
         next step is later.
         """
         listening = partial(self.board.chip.listening, port)
-        await self._step(EXCHANGE_S, lambda: None, lambda _: listening())
+        await self.step(EXCHANGE_S, lambda: None, lambda _: listening())
         if not listening():
             raise HardwireError(TIMEOUT, f"the board does not listen on port {port} after {EXCHANGE_S:g} s")
 
     async def connect(self) -> Client:
         """A new connection, established. Raises HardwireError."""
         await self._listening()
-        client = await self._step(
+        client = await self.step(
             EXCHANGE_S, lambda: Client(self.pc), lambda client: client.up or client.failed
         )
         if not client.up:
@@ -169,11 +188,11 @@ class Bench:
                 clients.append(Client(self.pc))
             return Series(self.pc, self.board.chip, clients, request, count, warm_up)
 
-        return (await self._step(EXCHANGE_S * (count + warm_up), begin, lambda series: series.done)).sample()
+        return (await self.step(EXCHANGE_S * (count + warm_up), begin, lambda series: series.done)).sample()
 
     async def close(self, user: User) -> None:
         """End a connection as a polite client does. Raises HardwireError."""
-        await self._step(EXCHANGE_S, user.tcb.shutdown, lambda _: user.failed)
+        await self.step(EXCHANGE_S, user.tcb.shutdown, lambda _: user.failed)
         if not user.failed:
             raise HardwireError(TIMEOUT, f"the board does not close a connection after {EXCHANGE_S:g} s")
 
@@ -194,14 +213,14 @@ class Bench:
         make = partial(
             Bulk, self.pc, port, skip=side.BULK_SKIPPED, count=side.BULK, sending=sending, hello=hello
         )
-        bulk = await self._step(BULK_S, make, lambda bulk: bulk.done)
+        bulk = await self.step(BULK_S, make, lambda bulk: bulk.done)
         rate = bulk.rate()
         await self.close(bulk)
         return rate
 
     async def _wait(self, seconds: float) -> int:
         """Let `seconds` pass. Returns SPI frames meanwhile."""
-        before = await self._step(seconds, lambda: self.board.chip.frames, lambda _: False)
+        before = await self.step(seconds, lambda: self.board.chip.frames, lambda _: False)
         return self.board.chip.frames - before
 
     async def idle(self, settle_s: float, seconds: float) -> float:
@@ -311,6 +330,16 @@ async def measure(
         await bench.start()
         return {"free_heap_frozen": await bench.free_heap(await bench.connect(), bench_ours.FREE_HEAP)}
 
+    async def files(bench: Bench) -> dict[str, float]:
+        await bench.start()
+        return await bench_files.measure(
+            bench, bench_ours.FILES, REQUESTS["fc03_1"], lambda what: report(f"ours: {what}")
+        )
+
+    async def mpremote(bench: Bench) -> dict[str, float]:
+        await bench.board.start()
+        return await bench_files.against(bench, report)
+
     async def stock(bench: Bench) -> dict[str, float]:
         count = min(exchanges, STOCK_EXCHANGES)
         return await _side(bench, bench_stock, lambda what: report(f"stock: {what}"), count)
@@ -319,15 +348,19 @@ async def measure(
     benches = [
         (Bench(image, bench_ours.filesystem(BOARD, size)), ours),
         (Bench(image, bench_ours.filesystem(BOARD_WITHOUT_INT, size), board=BOARD_WITHOUT_INT), without_int),
+        (Bench(image, bench_ours.filesystem(BOARD, size)), files),
     ]
     if frozen:
         own = bench_ours.frozen_filesystem(BOARD, describe(frozen).fs_size)
         benches.append((Bench(frozen, own), inside))
     library = Bench(image, bench_stock.filesystem(BOARD, size))
+    serial = Bench(image, bench_ours.filesystem(BOARD, size), pace=True)
     found = {}
     for bench, work in benches:
         found |= await _with(bench, work)
-    against = await _with(library, stock)
+    for name in ("get", "put"):
+        found[f"fc03_beside_{name}"] = found[f"fc03_beside_{name}_p99"] / found["fc03_1_p99"]
+    against = await _with(library, stock) | await _with(serial, mpremote)
     against["idle_spi_no_intn"] = against["idle_spi_intn"]  # it does not know INTn
     return [_row(line, found.get(line.name), against.get(line.name)) for line in LINES]
 

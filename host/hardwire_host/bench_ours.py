@@ -1,4 +1,4 @@
-"""The complete firmware for the bench: every service on, and what the bench asks of it.
+"""The complete firmware for the bench: every service on that it asks, and what it asks of them.
 
 In: a board's name. Out: a filesystem image, and what to ask. Never: another firmware than the one that is deployed;
 its app has more registers, and tells how much heap is in use.
@@ -10,16 +10,17 @@ from pathlib import Path
 
 from hardwire import config
 
+from .bench_files import KEY, RAM_FILE, RAM_SIZE
 from .bundle import CONFIG_FILE, MAP_SOURCE, build_filesystem, firmware_folder, pack, settings_text
 from .errors import FAILED, HardwireError
 
-SERVICES = ("modbus", "echo", "discard", "chargen")
+SERVICES = ("modbus", "files", "discard", "chargen")  # with Echo, too, four Modbus clients find no socket
 _DEFAULTS = config.defaults()["services"]
 PORT = _DEFAULTS["modbus"]["port"]
 SETTINGS = json.dumps(
     {
         "services": {name: {"connections": 1} for name in SERVICES if not _DEFAULTS[name]["connections"]}
-        | {"modbus": {"writes": True}}
+        | {"modbus": {"writes": True}, "files": {"write_key": KEY}}
     }
 )
 
@@ -31,6 +32,7 @@ FOUR = b""  # asked by the first of four clients, so that they are served in tur
 HEAP_USED = bytes.fromhex(
     "000100000006010200100020"
 )  # the answer ends with it: bytes, four of them, lowest first
+FILES = _DEFAULTS["files"]["port"]
 FREE_HEAP = bytes.fromhex("000100000006010400020001")  # the answer ends with it: KB, two bytes
 
 # 125 registers are the most that one request reads. The hook reads its counter into 32 discrete inputs, which the
@@ -63,21 +65,29 @@ _HOOK = """
     bank.discrete_inputs.before_read(heap_used, 16, 32)
     bank.coils.after_write(hook_ten, 15, 1)
 """
+_SERVER = "        return file_server(board, settings, requests)\n"
+_OFFERING = f"""
+        server = file_server(board, settings, requests)
+        server.folder.offer("{RAM_FILE}", bytes({RAM_SIZE}))
+        return server
+"""
 
 
-def _changed(name: str, before: str, after: str) -> str:
+def _changed(name: str, *changes: tuple[str, str]) -> str:
     text = (firmware_folder() / name).read_text()
-    if text.count(before) != 1:
-        raise HardwireError(FAILED, f"{name} does not say {before!r} once")
-    return text.replace(before, after)
+    for before, after in changes:
+        if text.count(before) != 1:
+            raise HardwireError(FAILED, f"{name} does not say {before!r} once")
+        text = text.replace(before, after)
+    return text
 
 
 def filesystem(board: str, size: int) -> bytes:
     """The firmware as it is deployed. Raises HardwireError."""
     with tempfile.TemporaryDirectory() as folder:
         app = Path(folder, "app.py")
-        app.write_text(_changed("app.py", _BEFORE, _HOOK + _BEFORE))
-        app.with_name(MAP_SOURCE).write_text(_changed(MAP_SOURCE, *_LARGER) + _POINT)
+        app.write_text(_changed("app.py", (_BEFORE, _HOOK + _BEFORE), (_SERVER, _OFFERING)))
+        app.with_name(MAP_SOURCE).write_text(_changed(MAP_SOURCE, _LARGER) + _POINT)
         return build_filesystem(board, SETTINGS, app, size)
 
 

@@ -15,7 +15,11 @@ WAIT_S = 500  # takes 45 s
 EXCHANGES = 60
 WALL = ["in_process_exchanges", "emulated_exchange", "emulated_idle_speed", "emulated_idle_cpu"]
 MUST = [line.name for line in LINES if line.must is not None]
-OURS_ONLY = {"free_heap_frozen", "ten_hooks"}
+OURS_ONLY = {
+    *("free_heap_frozen", "ten_hooks", "get_ram", "write_flash", "get_beside_fc03", "put_beside_fc03"),
+    *(f"fc03_beside_{what}_{figure}" for what in ("get", "put") for figure in ("p99", "max")),
+    *("fc03_beside_get", "fc03_beside_put"),
+}
 
 
 @pytest.fixture(scope="module")

@@ -65,7 +65,7 @@ def test_capture(hardwire, board, tmp_path):
 def test_sockets(hardwire, board):
     sockets = hardwire("virtual", "sockets")[1]["sockets"]
     assert [socket["number"] for socket in sockets] == list(range(8))
-    assert {socket["port"] for socket in sockets if socket["state"] == "LISTEN"} == {502}
+    assert {socket["port"] for socket in sockets if socket["state"] == "LISTEN"} == {502, 7770}
 
 
 @pytest.mark.parametrize("how", [(), ("--power",)])

@@ -249,7 +249,9 @@ def test_at_every_moment_the_old_or_the_new_version_boots(boot, before):
     content = cuts.content()
     for name, data in before.items():  # what was somebody's is still there
         assert content[f"{name}.old" if name in FIRST.root else name] == data
-    assert json.loads(content["config.json"]) == {"board": BOARD}
+    settings = json.loads(content["config.json"])
+    assert len(settings.pop("services")["files"].pop("write_key")) == 32
+    assert settings == {"board": BOARD}
     assert not [path for path in content if path.endswith(".new")]
 
 

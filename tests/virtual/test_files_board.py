@@ -34,6 +34,12 @@ def live(boot):
     return live
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Where the PC is slow, two seconds of it are little time for the board."""
+    monkeypatch.setattr(client, "REFUSED_S", PATIENCE_S)
+
+
 @pytest.fixture(scope="module")
 def port(live):
     return live.forward(FILES)

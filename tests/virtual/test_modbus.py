@@ -13,7 +13,7 @@ from hardwire_host.virtual import regs as R
 
 MODBUS = 502
 WAIT_S = 120  # wall time for one answer; an exchange takes 30 ms of it, a PC under load much more
-CONNECTIONS = 6  # default of the service
+CONNECTIONS = 5  # default of the service
 
 
 @pytest.fixture(scope="module")
@@ -145,15 +145,15 @@ def test_another_protocol_is_skipped(port):
         assert client.answer()[0] == 9
 
 
-def test_six_clients_poll_at_once_and_a_seventh_is_refused(port, firmware):
+def test_five_clients_poll_at_once_and_a_sixth_is_refused(port, firmware):
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(Client(port)) for _ in range(CONNECTIONS)]
         for client in clients:
             assert client.ask(b"\x03\0\0\0\x01")
         assert in_use(firmware) == CONNECTIONS
-        with contextlib.suppress(ConnectionError), Client(port) as seventh:
-            seventh.send(adu(b"\x03\0\0\0\x01"))
-            assert seventh.socket.recv(1) == b""
+        with contextlib.suppress(ConnectionError), Client(port) as sixth:
+            sixth.send(adu(b"\x03\0\0\0\x01"))
+            assert sixth.socket.recv(1) == b""
         failed = []
 
         def poll(number, client):

@@ -1,4 +1,4 @@
-"""What the requests of the file protocol do, in slices of about half a millisecond.
+"""Requests of the file protocol, in slices of about half a millisecond; all but PUT, which is in file_put.py.
 
 In: payloads of requests; calls of `step`. Out: frames, files. Never: two requests in one buffer at once, a name that
 has half a file. A long request is a generator: it yields False after a slice where it must go on first (the server's
@@ -13,7 +13,6 @@ from .. import log
 from ..compat import const
 from ..wire import files as F
 
-_PIECE = const(256)  # bytes written to flash at once: a page
 _HALF = const(512)  # bytes hashed at once, 0.6 ms
 _BRIEF = const(1010)  # bytes in a DATA frame while somebody else wants answers: 1024 with the header
 _NO_DIGEST = bytes(32)
@@ -43,34 +42,34 @@ class Fault(Exception):
     """What ends a request: a code of ERROR, and a text."""
 
 
-def _fault(code, text=None):
+def fault(code, text=None):
+    """The Fault for an ERROR; its text, where none is given, is that of the code."""
     return Fault(code, text or _TEXTS[code])
 
 
 class Request:
-    """One request of `connection`.
+    """One request of `connection`, which `work(request, payload)` does: at once, or by the generator that it returns.
 
     Attributes: reads: the path that is being read, None if none is. put: the Put it is, or None.
     """
 
-    def __init__(self, connection, kind, number):
+    def __init__(self, connection, kind, number, work):
         self.connection = connection
         self.server = connection.server
         self.number = number
         self.reads = None
         self.put = None
         self.file = None
-        self.writes = (
-            True  # whether the next slice may write, so that it must not run while the client takes nothing
-        )
+        self.writes = True  # whether the next slice may: then it waits while the client takes nothing
         self._kind = kind
+        self._work = work
         self._ready = True
         self._job = None
 
     def start(self, payload):
         """Do it, or begin to."""
         try:
-            self._job = _WORK[self._kind](self, payload)
+            self._job = self._work(self, payload)
         except Exception as error:
             self._failed(error)
             return
@@ -191,24 +190,25 @@ class Request:
 # Paths
 
 
-def _path(request, data, write=False):
+def path_of(request, data, write=False):
     """The clean path in `data`. Raises PathError, Fault: hidden, read-only."""
     server = request.server
     path = F.clean(data, server.depth)
     if F.among(path, server.hidden):
-        raise _fault(F.NOT_FOUND)
+        raise fault(F.NOT_FOUND)
     if write and (not path or F.among(path, server.read_only)):
         server.complain("%s: /%s is read-only", request.connection.peer, path)
-        raise _fault(F.DENIED, "read-only")
+        raise fault(F.DENIED, "read-only")
     return path
 
 
-def _need(payload, n):
+def need(payload, n):
+    """Raises Fault if the payload has less than `n` bytes."""
     if len(payload) < n:
-        raise _fault(F.BAD_REQUEST, "too short")
+        raise fault(F.BAD_REQUEST, "too short")
 
 
-def _is_there(folder, path):
+def kind_of(folder, path):
     """Kind of what is at `path`, or None."""
     try:
         return folder.stat(path)[0]
@@ -221,51 +221,55 @@ def _is_there(folder, path):
 # Requests that are done at once
 
 
-def _stat(request, payload):
-    request.answer(pack(F.ENTRY, *request.server.folder.stat(_path(request, payload))))
+def stat(request, payload):
+    """STAT."""
+    request.answer(pack(F.ENTRY, *request.server.folder.stat(path_of(request, payload))))
 
 
-def _delete(request, payload):
-    path = _path(request, payload, write=True)
+def delete(request, payload):
+    """DELETE."""
+    path = path_of(request, payload, write=True)
     folder = request.server.folder
     if folder.stat(path)[0] != F.FILE:
-        raise _fault(F.WRONG_KIND, "a folder")
+        raise fault(F.WRONG_KIND, "a folder")
     request.server.changed(path)
     folder.remove(path)
     request.answer()
 
 
-def _rename(request, payload):
-    _need(payload, 3)
+def rename(request, payload):
+    """RENAME."""
+    need(payload, 3)
     flags, n = unpack_from(">BH", payload)
-    _need(payload, 3 + n)
-    old = _path(request, payload[3 : 3 + n], write=True)
-    new = _path(request, payload[3 + n :], write=True)
+    need(payload, 3 + n)
+    old = path_of(request, payload[3 : 3 + n], write=True)
+    new = path_of(request, payload[3 + n :], write=True)
     server = request.server
     folder = server.folder
     kind = folder.stat(old)[0]
     if server.protected(old):
-        raise _fault(F.DENIED, "something in it is read-only")
+        raise fault(F.DENIED, "something in it is read-only")
     if (new + "/").startswith(old + "/"):
         if new != old:
-            raise _fault(F.BAD_PATH, "a folder cannot be in itself")
+            raise fault(F.BAD_PATH, "a folder cannot be in itself")
         request.answer()
         return
-    there = _is_there(folder, new)
+    there = kind_of(folder, new)
     if there is not None:
         if there != kind:
-            raise _fault(F.WRONG_KIND)
+            raise fault(F.WRONG_KIND)
         if kind == F.FOLDER or not flags & F.REPLACE:
-            raise _fault(F.EXISTS)
+            raise fault(F.EXISTS)
     server.changed(old)
     server.changed(new)
     folder.rename(old, new)
     request.answer()
 
 
-def _mkdir(request, payload):
-    _need(payload, 1)
-    path = _path(request, payload[1:], write=True)
+def mkdir(request, payload):
+    """MKDIR."""
+    need(payload, 1)
+    path = path_of(request, payload[1:], write=True)
     folder = request.server.folder
     if payload[0] & F.PARENTS:
         _make_folders(folder, path)
@@ -279,27 +283,29 @@ def _make_folders(folder, path):
     while at >= 0:
         at = path.find("/", at + 1)
         part = path if at < 0 else path[:at]
-        kind = _is_there(folder, part)
+        kind = kind_of(folder, part)
         if kind is None:
             folder.mkdir(part)
         elif kind == F.FILE:
-            raise _fault(F.WRONG_KIND, "/%s is a file" % part)
+            raise fault(F.WRONG_KIND, "/%s is a file" % part)
 
 
-def _rmdir(request, payload):
-    path = _path(request, payload, write=True)
+def rmdir(request, payload):
+    """RMDIR."""
+    path = path_of(request, payload, write=True)
     folder = request.server.folder
     if folder.stat(path)[0] != F.FOLDER:
-        raise _fault(F.WRONG_KIND, "not a folder")
+        raise fault(F.WRONG_KIND, "not a folder")
     if request.server.protected(path):
-        raise _fault(F.DENIED, "something in it is read-only")
+        raise fault(F.DENIED, "something in it is read-only")
     for _ in folder.scan(path):
-        raise _fault(F.NOT_EMPTY)
+        raise fault(F.NOT_EMPTY)
     folder.rmdir(path)
     request.answer()
 
 
-def _space(request, payload):
+def space(request, payload):
+    """SPACE."""
     request.answer(pack(">QQ", *request.server.folder.space()))
 
 
@@ -311,48 +317,51 @@ def _open(request, path):
     folder = request.server.folder
     kind, size, time = folder.stat(path)
     if kind != F.FILE:
-        raise _fault(F.WRONG_KIND, "a folder")
+        raise fault(F.WRONG_KIND, "a folder")
     if size > F.LARGEST:
-        raise _fault(F.TOO_LARGE, "4 GiB are too much")
+        raise fault(F.TOO_LARGE, "4 GiB are too much")
     request.file = folder.open(path, "rb")
     request.reads = path
     return size, time
 
 
-def _close(request):
+def close_file(request):
+    """Close the open file, which nobody reads any more."""
     file, request.file = request.file, None
     request.reads = None
     file.close()
 
 
-def _digest(request, size, digest):
+def read_digest(request, size, digest):
     """Add the next `size` bytes of the open file to `digest`. A part of other generators."""
     block = request.server.block
     while size:
-        n = _read(request, min(size, _HALF))
+        n = read_piece(request, min(size, _HALF))
         digest.update(block[:n])
         size -= n
         yield True
 
 
-def _hash(request, payload):
-    size, _ = _open(request, _path(request, payload))
+def hash_file(request, payload):
+    """HASH."""
+    size, _ = _open(request, path_of(request, payload))
     return _hashing(request, size)
 
 
 def _hashing(request, size):
     digest = sha256()
-    yield from _digest(request, size, digest)
+    yield from read_digest(request, size, digest)
     request.answer(pack(">I", size) + digest.digest())
 
 
-def _get(request, payload):
-    _need(payload, 13)
+def get(request, payload):
+    """GET."""
+    need(payload, 13)
     flags, offset, length, crc = unpack_from(F.CLIENT_GET, payload)
-    path = _path(request, payload[13:])
+    path = path_of(request, payload[13:])
     size, time = _open(request, path)
     if flags & F.RESUME and offset > size:
-        raise _fault(F.CHANGED, "shorter than what you have")
+        raise fault(F.CHANGED, "shorter than what you have")
     known = None
     if offset == 0 and length >= size and hasattr(request.server.folder, "digest"):
         known = request.server.folder.digest(path)
@@ -367,13 +376,13 @@ def _sending(request, flags, offset, length, crc, size, time, known):
         found = 0
         left = offset
         while left:
-            n = _read(request, min(left, _HALF))
+            n = read_piece(request, min(left, _HALF))
             found = crc32(server.block[:n], found)
             digest.update(server.block[:n])
             left -= n
             yield True
         if found != crc:
-            raise _fault(F.CHANGED, "the file does not begin with what you have")
+            raise fault(F.CHANGED, "the file does not begin with what you have")
     elif offset:
         file.seek(offset)
     request.answer(pack(">II", size, time))
@@ -384,7 +393,7 @@ def _sending(request, flags, offset, length, crc, size, time, known):
     while at < end:
         # Read, checked and hashed while the client takes what went before; then it has only to be written.
         request.writes = False
-        n = _read(request, min(_BRIEF if pace and pace.pressed() else most, end - at))
+        n = read_piece(request, min(_BRIEF if pace and pace.pressed() else most, end - at))
         yield False
         total = _seal(request, at, n)
         done = n if known else 0
@@ -396,35 +405,38 @@ def _sending(request, flags, offset, length, crc, size, time, known):
         yield True
         if server.owner is not request:  # somebody else has used the buffer
             file.seek(at)
-            n = _read(request, n)
+            n = read_piece(request, n)
             total = _seal(request, at, n)
         request.connection.write(server.out if total == len(server.out) else server.out[:total])
         at += n
     request.send(F.END, pack(">I", at) + (known or digest.digest()))
 
 
-def _read(request, n):
+def read_piece(request, n):
     """The next `n` bytes of the open file, or as many as it gives at once, into the server's buffer."""
     server = request.server
     server.owner = request
     n = request.file.readinto(server.block if n == len(server.block) else server.block[:n])
     if not n:
-        raise _fault(F.CHANGED, "shorter than it was")
+        raise fault(F.CHANGED, "shorter than it was")
     return n
 
 
 def _seal(request, at, n):
     """Make DATA of the `n` bytes in the server's buffer."""
-    pack_into(">I", request.server.out, F.HEADER, at)
-    return F.seal(request.server.out, F.DATA, request.number, 4 + n)
+    server = request.server
+    pack_into(">I", server.out, F.HEADER, at)
+    whole = server.payload if n == len(server.block) else None
+    return F.seal(server.out, F.DATA, request.number, 4 + n, whole)
 
 
-def _list(request, payload):
-    _need(payload, 1)
-    path = _path(request, payload[1:])
+def list_folder(request, payload):
+    """LIST."""
+    need(payload, 1)
+    path = path_of(request, payload[1:])
     folder = request.server.folder
     if folder.stat(path)[0] != F.FOLDER:
-        raise _fault(F.WRONG_KIND, "not a folder")
+        raise fault(F.WRONG_KIND, "not a folder")
     return _listing(request, payload[0], path)
 
 
@@ -455,8 +467,8 @@ def _listing(request, flags, path):
                 if kind == F.FILE:
                     hashed = sha256()
                     size, time = _open(request, full)
-                    yield from _digest(request, size, hashed)
-                    _close(request)
+                    yield from read_digest(request, size, hashed)
+                    close_file(request)
                     digest = hashed.digest()
             one = F.entry(kind, size, time, digest, relative.encode())
             if len(batch) + len(one) > min(server.limit, request.connection.limit):
@@ -470,220 +482,3 @@ def _listing(request, flags, path):
     if batch:
         request.send(F.ENTRIES, batch)
     request.answer(pack(">I", count))
-
-
-# Writing
-
-
-class Put:
-    """A file that comes. `size` bytes, to be `path`; `token`: text of its staging file."""
-
-    def __init__(self, request, path, size, token, flags):
-        self.path = path
-        self.forget = False
-        self.left = size  # bytes that do not have their place on flash yet
-        self.rival = False  # another PUT has stored a file of this name meanwhile
-        self._request = request
-        self._server = request.server
-        self._size = size
-        self._token = token
-        self._only_new = flags & F.ONLY_NEW
-        self._expected = 0  # offset of the DATA that is due
-        self._chunk = None
-        self._resending = False
-        self._digest = None
-
-    def data(self, payload):
-        """See Request."""
-        n = len(payload) - 4
-        if n <= 0 or self._digest is not None:
-            self._request.fail(F.BAD_REQUEST, "no DATA is due")
-            return False
-        offset = unpack_from(">I", payload)[0]
-        if offset != self._expected:
-            if offset > self._expected:
-                self.resend(False)
-            return False  # else it was here before
-        self._resending = False
-        if offset + n > self._size:
-            self._request.fail(F.BAD_REQUEST, "more than was announced")
-            return False
-        self._chunk = payload[4:]
-        self._request.go_on()
-        return True
-
-    def resend(self, again):
-        """See Request."""
-        if again or not self._resending:
-            self._resending = True
-            self._request.send(F.RESEND, pack(">I", self._expected))
-
-    def finish(self, payload):
-        """See Request."""
-        if len(payload) != 32 or self._digest is not None:
-            self._request.fail(F.BAD_REQUEST, "no END is due")
-        elif self._expected < self._size:
-            self.resend(False)
-        else:
-            self._digest = bytes(payload)
-            self._request.go_on()
-
-    def end(self):
-        """Let go. Returns whether DATA was waiting."""
-        if self.forget:
-            self._server.staging.drop(self._token)
-        else:
-            self._server.staging.leave(self._token, self._request)
-        chunk, self._chunk = self._chunk, None
-        return chunk is not None
-
-    def others(self):
-        """Other PUTs to this name."""
-        return [
-            request
-            for request in self._server.everyone()
-            if request.put is not None and request.put is not self and request.put.path == self.path
-        ]
-
-    def work(self, resume):
-        """The generator."""
-        request = self._request
-        server = self._server
-        staging = server.staging
-        crc = 0
-        if resume:
-            left = self._expected = staging.length(self._token)
-            if left > self._size:
-                left = self._expected = 0
-            if left:
-                request.file = server.folder.open(staging.path(self._token), "rb")
-            while left:
-                n = _read(request, min(left, _HALF * 2))
-                crc = crc32(server.block[:n], crc)
-                left -= n
-                yield True
-            if request.file is not None:
-                file, request.file = request.file, None
-                file.close()
-        acked = self._expected
-        self.left = self._size - acked
-        self._check_space()
-        request.file = file = staging.begin(self._token, request, acked > 0)
-        rivals = self.others()
-        for other in rivals:
-            other.send(F.NOTE, bytes((F.RIVAL,)) + b"another PUT to this name has begun")
-        request.answer(pack(F.SERVER_PUT, acked, crc, min(len(rivals), 255)))
-        while self._digest is None:
-            chunk = self._chunk
-            if chunk is None:
-                if request.connection.over:
-                    raise _fault(F.CANCELLED, "the client has ended before the file")
-                request.pause()
-                yield True
-                continue
-            yield from self._write(file, chunk)
-            self._expected += len(chunk)
-            self._chunk = None
-            if self._expected - acked >= server.window // 2 or self._expected == self._size:
-                yield from self._allowed()
-                server.folder.sync(file)
-                acked = self._expected
-                self.left = self._size - acked
-                request.send(F.ACK, pack(">I", acked))
-            request.connection.stored()
-            yield True
-        yield from self._check()
-        self._publish()
-
-    def _check_space(self):
-        server = self._server
-        if self._size > F.LARGEST:
-            raise _fault(F.TOO_LARGE, "4 GiB are too much")
-        total, free = server.folder.space()
-        if self._size > total:
-            raise _fault(F.TOO_LARGE, "the filesystem has %d bytes" % total)
-        for other in server.everyone():
-            if other.put is not None and other.put is not self:
-                free -= other.put.left
-        if self.left > free - server.folder.spare:
-            raise _fault(F.NO_SPACE, "%d bytes are free, %d are needed" % (max(0, free), self.left))
-
-    def _allowed(self):
-        """Wait until flash may be busy."""
-        pace = self._server.pace
-        while pace is not None and not pace.may_write():
-            yield True
-
-    def _write(self, file, chunk):
-        yield from self._allowed()
-        at = 0
-        while at < len(chunk):
-            file.write(chunk[at : at + _PIECE])
-            at += _PIECE
-            yield False
-
-    def _check(self):
-        """Read back what was stored. Raises Fault."""
-        request = self._request
-        file, request.file = request.file, None
-        file.close()
-        request.file = self._server.folder.open(self._server.staging.path(self._token), "rb")
-        digest = sha256()
-        yield from _digest(request, self._size, digest)
-        if digest.digest() != self._digest or request.file.read(1):
-            raise _fault(F.BAD_CHECKSUM, "what was stored is not what was sent: it was removed")
-        _close(request)
-
-    def _publish(self):
-        request = self._request
-        server = self._server
-        there = _is_there(server.folder, self.path)
-        if there == F.FOLDER:
-            raise _fault(F.WRONG_KIND, "a folder")
-        if there is not None and self._only_new:
-            raise _fault(F.EXISTS)
-        server.changed(self.path)
-        server.staging.publish(self._token, self.path)
-        flags = (F.REPLACED if there is not None else 0) | (F.OVERTOOK if self.rival else 0)
-        for other in self.others():
-            other.put.rival = True
-            other.send(F.NOTE, bytes((F.RIVAL,)) + b"another PUT to this name was stored")
-        request.send(F.END | F.ANSWER, bytes((flags,)) + self._digest)
-        if server.stored is not None:
-            server.stored(self.path)
-
-
-def _put(request, payload):
-    _need(payload, 13)
-    flags, size, token = unpack_from(F.CLIENT_PUT, payload)
-    path = _path(request, payload[13:], write=True)
-    server = request.server
-    there = _is_there(server.folder, path)
-    if there == F.FOLDER:
-        raise _fault(F.WRONG_KIND, "a folder")
-    if there is not None and flags & F.ONLY_NEW:
-        raise _fault(F.EXISTS)
-    parent = path.rpartition("/")[0]
-    if _is_there(server.folder, parent) != F.FOLDER:
-        raise _fault(F.NOT_FOUND, "there is no folder /%s" % parent)
-    name = server.staging.token(token)
-    before = server.staging.used.get(name)
-    if before is not None:
-        before.fail(F.CANCELLED, "taken over by another connection")
-    request.put = Put(request, path, size, name, flags)
-    server.staging.used[name] = request
-    return request.put.work(flags & F.RESUME)
-
-
-_WORK = {
-    F.LIST: _list,
-    F.STAT: _stat,
-    F.GET: _get,
-    F.PUT: _put,
-    F.HASH: _hash,
-    F.DELETE: _delete,
-    F.RENAME: _rename,
-    F.MKDIR: _mkdir,
-    F.RMDIR: _rmdir,
-    F.SPACE: _space,
-}

@@ -2,7 +2,8 @@
 
 In: bytes of a connection, cut in any way, through the callbacks of asyncio.Protocol; calls of `work` and `tick`. Out:
 transport.write of whole frames. Never: waiting, a slice of work that takes long, a path outside the folder, an error
-that ends another request. docs/files.md has the protocol; file_work.py what the requests do.
+that ends another request. docs/files.md has the protocol; file_work.py and file_put.py do
+the requests.
 
 Fixed RAM: 2 KB for all, 2 KB per connection for a frame and what may come behind it; a running transfer adds 2 KB.
 """
@@ -13,7 +14,8 @@ from .. import log
 from ..compat import WRITE_COPIES, const, entropy
 from ..wire import files as F
 from ..wire.auth import same
-from .file_work import Request
+from . import file_work as work
+from .file_put import put
 from .staging import FOLDER, Staging
 
 CHUNK = const(1024)  # for Service: bytes taken from the chip at once
@@ -21,20 +23,18 @@ _LOCK_TICKS = const(10)  # of 100 ms, after a wrong key; doubled with every furt
 _LOCKS = const(3)  # times: 8 s
 _FORGIVEN_TICKS = const(600)  # after the last lock
 _REMEMBERED = const(4)  # addresses that gave a wrong key
-_HUSH_TICKS = const(
-    10
-)  # between complaints: a client that insists must not push everything else out of the log
-_NEEDS = {
-    F.LIST: F.READ,
-    F.STAT: F.READ,
-    F.GET: F.READ,
-    F.HASH: F.READ,
-    F.SPACE: F.READ,
-    F.PUT: F.WRITE,
-    F.DELETE: F.WRITE,
-    F.RENAME: F.WRITE,
-    F.MKDIR: F.WRITE,
-    F.RMDIR: F.WRITE,
+_HUSH_TICKS = const(10)  # between complaints: who insists must not push everything else out of the log
+_REQUESTS = {  # type: the right that it needs, and what does it
+    F.LIST: (F.READ, work.list_folder),
+    F.STAT: (F.READ, work.stat),
+    F.GET: (F.READ, work.get),
+    F.HASH: (F.READ, work.hash_file),
+    F.SPACE: (F.READ, work.space),
+    F.PUT: (F.WRITE, put),
+    F.DELETE: (F.WRITE, work.delete),
+    F.RENAME: (F.WRITE, work.rename),
+    F.MKDIR: (F.WRITE, work.mkdir),
+    F.RMDIR: (F.WRITE, work.rmdir),
 }
 
 
@@ -85,6 +85,7 @@ class FilesServer:
         self.depth = depth
         self.staging = Staging(folder, keep_s)
         self.out = memoryview(bytearray(F.HEADER + 4 + block))  # one frame of DATA
+        self.payload = self.out[F.HEADER :]
         self.block = self.out[F.HEADER + 4 :]  # the bytes in it
         self.owner = None  # the request that has used it last
         self.holder = None  # the request that must go on before others may use it
@@ -338,9 +339,9 @@ class FilesProtocol:
             self.send(kind | F.ANSWER, number)
         elif kind == F.CANCEL:
             self._cancel(number, payload)
-        elif kind not in _NEEDS:
+        elif kind not in _REQUESTS:
             self.error(number, F.NOT_SUPPORTED, "no such request")
-        elif not self._rights & _NEEDS[kind]:
+        elif not self._rights & _REQUESTS[kind][0]:
             self._refuse(kind, number)
         elif request is not None:
             self.error(0, F.BAD_REQUEST, "the id %d is in use" % number)
@@ -348,7 +349,7 @@ class FilesProtocol:
         elif len(self.requests) >= self.server.operations:
             self.error(number, F.BUSY, "%d requests are in flight" % self.server.operations)
         else:
-            self.requests[number] = request = Request(self, kind, number)
+            self.requests[number] = request = work.Request(self, kind, number, _REQUESTS[kind][1])
             request.start(bytes(payload))
         return False
 

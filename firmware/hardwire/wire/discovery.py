@@ -11,7 +11,6 @@ layouts here are of both. Numbers are big-endian.
 from struct import calcsize, pack, unpack_from
 
 from ..compat import const, ticks_diff
-from .auth import hmac, same
 
 PORT = const(7771)
 SIZE = const(384)  # of a question, at least, and of an answer, at most: nobody gets more than he sends
@@ -210,6 +209,8 @@ class Responder:
         challenge, address, gateway, prefix, mode, _ = unpack_from(NEW, message, _HEADER_SIZE)
         if challenge != self._challenge:
             return self._result(nonce, STALE)
+        from .auth import hmac, same  # only who sets an address needs them
+
         if not same(hmac(self._key, message[:-TAG]), message[-TAG:]):
             self._failures += 1
             self._failed_at = now
@@ -233,4 +234,8 @@ class Responder:
     def _result(self, nonce, code, key=None):
         """A result; with a tag for somebody who has shown that he knows the key, else with zeros."""
         message = self._header(RESULT, 0, nonce) + pack(CODE, code, 0, 0)
-        return message + (hmac(key, message) if key else bytes(TAG))
+        if not key:
+            return message + bytes(TAG)
+        from .auth import hmac
+
+        return message + hmac(key, message)

@@ -88,7 +88,7 @@ TO_THE_END = const(0xFFFFFFFF)
 LARGEST = const(0xFFFFFFFE)  # file, in bytes
 
 _PART = const(64)  # bytes in a name
-_FORBIDDEN = '\\:*?"<>|'
+_FORBIDDEN = b'\\:*?"<>|\x7f'
 
 
 class FrameError(ValueError):
@@ -99,11 +99,14 @@ class PathError(ValueError):
     """The path is none that this protocol has. Its text says why."""
 
 
-def seal(view, kind, number, n):
-    """Make a frame of the `n` bytes of payload in view[HEADER:] (a memoryview); returns its length."""
+def seal(view, kind, number, n, payload=None):
+    """Make a frame of the `n` bytes of payload in view[HEADER:] (a memoryview); returns its length.
+
+    payload: a view of just these bytes, if there is one.
+    """
     pack_into(">HBBH", view, 0, n, kind, 0, number)
     view[3] = ~(view[0] + view[1] + kind + view[4] + view[5]) & 0xFF
-    pack_into(">I", view, 6, crc32(view[HEADER : HEADER + n], crc32(view[:6])))
+    pack_into(">I", view, 6, crc32(payload or view[HEADER : HEADER + n], crc32(view[:6])))
     return HEADER + n
 
 
@@ -138,11 +141,15 @@ def proof(key, who, role, client_nonce, server_nonce):
 
 
 def _is_good(part):
-    if part in (".", "..") or len(part.encode()) > _PART or part[0] == " " or part[-1] in " .":
+    """Whether `part` (bytes of UTF-8) is a name for every filesystem."""
+    if len(part) > _PART or part[0] == 0x20 or part[-1] in b" ." or part == b"..":
         return False
-    if min(part) < " " or "\x7f" in part or any(c in part for c in _FORBIDDEN):
-        return False
-    return "~" not in part or not any("~%d" % digit in part for digit in range(10))
+    before = 0
+    for c in part:  # of bytes, and a loop: a text of one letter costs MicroPython 0.2 ms
+        if c < 0x20 or c in _FORBIDDEN or (before == 0x7E and 0x30 <= c <= 0x39):
+            return False
+        before = c
+    return True
 
 
 def clean(path, depth):
@@ -150,24 +157,26 @@ def clean(path, depth):
 
     Raises PathError.
     """
-    if not isinstance(path, str):
-        try:
-            path = str(path, "utf-8")
-        except (UnicodeError, ValueError):
-            raise PathError("not UTF-8")
-    parts = [part for part in path.split("/") if part]
+    path = path.encode() if isinstance(path, str) else bytes(path)
+    parts = [part for part in path.split(b"/") if part]
     if len(parts) > depth:
         raise PathError("deeper than %d" % depth)
     for part in parts:
         if not _is_good(part):
             raise PathError("no name that every filesystem takes")
-    return "/".join(parts)
+    try:
+        return str(b"/".join(parts), "utf-8")
+    except (UnicodeError, ValueError):
+        raise PathError("not UTF-8")
 
 
 def among(path, chosen):
     """Whether clean `path` is one of the paths `chosen` (clean, lower case), or in one of them."""
     path = path.lower()
-    return any(path == one or path.startswith(one + "/") for one in chosen)
+    for one in chosen:  # noqa: SIM110  no text is made where none is alike: that costs the board 0.1 ms
+        if path.startswith(one) and (len(path) == len(one) or path[len(one)] == "/"):
+            return True
+    return False
 
 
 def entry(kind, size, time, digest, path):

@@ -41,8 +41,8 @@ def bench(
 
     Times are device time of the emulated board, the same on every PC. `ours` is the complete firmware with all its
     services; `stock` are small servers on the unmodified adafruit_wiznet5k socket, on the same board at the same
-    SPI clock. `must`: what ours has to reach. What has changed by more than 2 % since the result kept last (of as many
-    exchanges) is listed.
+    SPI clock; for files it is mpremote, and as fast as this PC. `must`: what ours has to reach. What has changed by
+    more than 2 % since the result kept last (of as many exchanges) is listed.
 
     The second table is wall time of this PC, with whatever else it is doing: exchanges of the firmware on the chip
     model in one process, exchanges with the emulated board, and how that idles with nothing connected.

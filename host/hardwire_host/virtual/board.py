@@ -3,8 +3,8 @@
 In: a board file's name, a UF2, a littlefs image. Out: frames on `segment`, a device path `repl`, `status()`.
 Runs in the caller's loop; how time passes is in engine.py. Never: threads; anything left behind after `stop`.
 
-Not modelled: the second core, BOOTSEL, the wait states of flash (device times are a little short), the time
-that writing to flash takes, any clk_sys but 125 MHz.
+Not modelled: the second core, BOOTSEL, the wait states of flash and its clock (device times are a little short),
+any clk_sys but 125 MHz.
 """
 
 import time
@@ -40,7 +40,7 @@ class VirtualBoard:
 
     Attributes:
         clock: its device time. segment: the Ethernet. cable: its port there. chip: the W5500.
-        led: whether it is lit. repl: path of the PTY, once started.
+        led: whether it is lit. repl: path of the PTY, once started. on_console: called when bytes pass on it.
 
     Raises:
         HardwireError: no such board, or not one for the emulator; an image or filesystem that does not fit.
@@ -75,6 +75,7 @@ class VirtualBoard:
         self.chip = W5500(self.clock, self.cable, seed=seed)
         self.led = False
         self.repl: str | None = None
+        self.on_console: Callable[[], None] = lambda: None
         self._usb = UsbSerial(self._emulator.mcu.usb_ctrl)
         self._usb.on_data = self._printed
         self._pty: Pty | None = None
@@ -173,6 +174,7 @@ class VirtualBoard:
 
     def _type(self, data: bytes) -> None:
         if self._raw is None:
+            self.on_console()
             self._usb.send(data)
             self._engine.wake()
 
@@ -183,6 +185,7 @@ class VirtualBoard:
             if self._raw.done:
                 self._engine.lockstep.end_turn()
         elif self._pty is not None:
+            self.on_console()
             self._pty.write(data)
 
     def _last_line(self) -> str:

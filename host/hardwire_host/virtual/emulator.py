@@ -23,6 +23,7 @@ from .rp2040_spi import Clocks, Pl022
 
 log = logging.getLogger(__name__)
 
+NS_PER_CYCLE = 8  # as rp2040py has it: 125 MHz
 EXACT = 1  # instructions between two looks at the clock; more would make alarms late, and gains nothing
 FOREVER = 1 << 63  # ns
 LEVELS = {GPIOPinState.HIGH: True, GPIOPinState.LOW: False}  # in other states the guest does not drive it
@@ -109,7 +110,7 @@ class Emulator:
         self._random = random.Random(seed)
         clocks = Clocks(mcu)
         self.spi = [Pl022(mcu, clocks, number) for number in range(2)]
-        Flash(mcu, self._random.randbytes(8))
+        Flash(mcu, self._random.randbytes(8), self._flash_busy)
         self._pio = PioPower(mcu)
         mcu.load_bootrom(BOOTROM_B1)
         mcu.flash[: len(flash)] = flash
@@ -118,23 +119,26 @@ class Emulator:
         mcu.on_break = self._break
         self._stop = mcu.clock.create_alarm(self.end_turn)
         self._cycles = 0
+        self._busy_until = 0  # device time at which flash can be read again
         self.power_on()
 
     # Time
 
     @property
     def idle(self) -> bool:
-        """Whether the guest waits for an interrupt."""
-        return self.mcu.core.waiting
+        """Whether the guest does nothing: it waits for an interrupt, or for flash."""
+        return self.mcu.core.waiting or self._busy_until > self.clock.now
 
     @property
     def next_event(self) -> int:
         """Device time before which nothing happens here, unless from outside: now, or an idle guest's next alarm."""
         now = self.clock.now
-        if not self.mcu.core.waiting:
+        busy = self._busy_until > now
+        if not (self.mcu.core.waiting or busy):
             return now
         clock = self.mcu.clock
-        return now + round(clock.nanos_to_next_alarm) if clock.has_scheduled_alarm else FOREVER
+        alarm = now + round(clock.nanos_to_next_alarm) if clock.has_scheduled_alarm else FOREVER
+        return min(alarm, self._busy_until) if busy else alarm
 
     @property
     def cycles(self) -> int:
@@ -153,9 +157,27 @@ class Emulator:
         self._simulator.stopped = False
         self._stop.schedule(left)
         try:
-            execute_batch(self._simulator, EXACT)
+            if self._busy_until > self.clock.now:
+                self._wait_for_flash()
+            if not self._simulator.stopped:
+                execute_batch(self._simulator, EXACT)
         finally:
             self._stop.cancel()
+
+    def _flash_busy(self, ns: int) -> None:
+        """The guest does nothing for `ns`: it asks flash, with interrupts off, whether it has written."""
+        self._busy_until = self.clock.now + ns
+        self.end_turn()
+
+    def _wait_for_flash(self) -> None:
+        """Let time pass as rp2040py does for a core that waits, but without waking it for an interrupt."""
+        clock = self.mcu.clock
+        while not self._simulator.stopped and (left := self._busy_until - clock.nanos) > 0:
+            step = min(left, clock.nanos_to_next_alarm)  # there is one: the end of `run`
+            clock.tick(step)
+            for pio in self.mcu.pio:
+                if not pio.stopped:
+                    pio.advance(int(step / NS_PER_CYCLE))
 
     def end_turn(self) -> None:
         """Make `run` return after the current instruction."""
@@ -166,6 +188,7 @@ class Emulator:
     def power_on(self) -> None:
         """A power cycle: only flash is kept."""
         self.mcu.sram[:] = self._random.randbytes(len(self.mcu.sram))
+        self._busy_until = 0
         self._reset(HAD_POR)
 
     def reset(self) -> None:
