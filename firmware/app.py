@@ -31,12 +31,10 @@ def diagnostics(settings):
 def files(board, requests):
     """The file server, loaded when somebody asks for files first. `requests()` counts what must not wait for flash."""
 
-    settings = board.settings["services"]["files"]
-
     def make():
         from hardwire.board_files import file_server
 
-        return file_server(board, settings, requests)
+        return file_server(board, requests)
 
     factory = OnDemand(make)
     if ".put" in os.listdir():  # uploads that a restart interrupted

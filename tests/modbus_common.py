@@ -2,7 +2,8 @@
 
 import vectors as V
 import vectors_functions as F
-from hardwire import records as R
+from hardwire.record_file import File
+from hardwire.records import Plain
 from hardwire.wire import modbus as M
 from hardwire.wire import modbus_diagnostics as D
 from hardwire.wire import modbus_records as X
@@ -123,9 +124,9 @@ def functions_bank(folder):
     bank.exception_status = F.STATUS
     bank.diagnostic_register = F.REGISTER
     for number, (records, data) in F.FILES.items():
-        bank.files[number] = R.File(f"{folder}/{number}", records)
+        bank.files[number] = File(f"{folder}/{number}", records)
         bank.files[number].write([(0, data)])
-    bank.files[1] = R.Plain(f"{folder}/3")
+    bank.files[1] = Plain(f"{folder}/3")
     for address, values in F.FIFO.items():
         bank.fifos[address] = X.Fifo()
         for value in values:

@@ -15,7 +15,6 @@ from .lan import Lan
 from .modules import unload
 from .net import Net
 from .port import CAUSES, Port, Watchdog, reset_cause
-from .w5500.adafruit import bring_up
 from .w5500.chip import Chip
 
 _WATCHDOG_MS = const(8000)
@@ -28,10 +27,7 @@ def constants(name):
 
 
 class Board:
-    """Hardware and network core of the board that `settings` name. `led(on)` switches its LED, if it has one.
-
-    The "services" of `settings` are gone from `run` on.
-    """
+    """Hardware and network core of the board that `settings` name. `led(on)` switches its LED, if it has one."""
 
     def __init__(self, settings):
         self.settings = settings
@@ -67,11 +63,14 @@ class Board:
 
     def start(self):
         """Reset the chip and set the network. Raises ChipError or RuntimeError when the chip does not answer."""
+        from .w5500.adafruit import bring_up
+
         settings = self.settings["network"]
         self.chip.reset()
         self.chip_version = self.chip.version()
         addresses = [ip_bytes(settings[key]) for key in ("address", "netmask", "gateway", "dns")]
         bring_up(self.port.spi, self.port.cs, self.pins.SPI_HZ, self.mac, *addresses)
+        unload(lambda name: name == "hardwire.w5500.adafruit")
         self.net.start()
         self.lan = Lan(self.net, self.settings, self.mac)
         log.info(
@@ -99,7 +98,6 @@ class Board:
         gc.collect()  # what bring-up needed, 45 KB: now, and not while somebody waits for an answer
         for service in services:
             self.serve(service)
-        self.settings["services"] = None  # they have taken what is theirs; a dict keeps what is deleted from it
         self._guard()
         timekeeper = asyncio.create_task(self.lan.keep_time())
         self._pump.start()

@@ -7,7 +7,7 @@ import io
 import os
 from hashlib import sha256
 
-from .compat import const
+from .compat import const, micropython
 from .pace import Pace
 from .services.files import FilesServer
 
@@ -50,6 +50,7 @@ class Folder:
         """SHA-256 of a file if it is known, else None."""
         return self._memory[path][1] if path in self._memory else None
 
+    @micropython.native
     def stat(self, path):
         """(kind, size, time): 0 file, 1 folder; the time is not known: nobody sets the board's clock."""
         if path in self._memory:
@@ -103,8 +104,9 @@ class Folder:
         file.flush()
 
 
-def file_server(board, settings, requests):
-    """The FilesServer of `board`, by its section of the settings; `requests()` counts what must not wait for flash."""
+def file_server(board, requests):
+    """The FilesServer of `board`, by its settings; `requests()` counts what must not wait for flash."""
+    settings = board.settings["services"]["files"]
     server = FilesServer(
         Folder(os.getcwd()),
         board.settings["name"],

@@ -15,8 +15,8 @@ from . import __version__, log
 from .compat import const
 from .map_file import PATH, MapError, load, read
 from .modules import Late
-from .records import File, Frozen, Plain, Texts
-from .safety import Safety, Status
+from .records import Frozen, Plain, Texts
+from .status import Status
 
 # Functions that most clients never use, and who has them.
 _FUNCTIONS = (
@@ -52,9 +52,12 @@ def equip(board):
             bank.register(code, Late(module, code), writes=code == _WRITE_FILE_RECORD)
     bank.files[_MAP_FILE] = source
     bank.files[_LOG_FILE] = Texts(log.lines, log.RING, log.LONGEST + log.STAMP)
-    for number, records, writable, path in device.files:
-        _make_folders(path)
-        bank.files[number] = File(path, records, writable)
+    if device.files:
+        from .record_file import File
+
+        for number, records, writable, path in device.files:
+            _make_folders(path)
+            bank.files[number] = File(path, records, writable)
     device.queues = {}
     if device.fifos:
         from .wire.modbus_records import Fifo
@@ -73,6 +76,8 @@ def equip(board):
         board.net.every_tick(retained.tick)
         board.at_stop(retained.close)
     if device.safe:
+        from .safety import Safety
+
         board.net.every_tick(Safety(bank, *device.safe).tick)
 
     bank.exception_status = Status(bank, retained, refused)

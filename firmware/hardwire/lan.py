@@ -167,7 +167,7 @@ class Lan:
         return name, board, __version__, address, netmask, gateway, mode, self._net.uptime_s, services
 
     def _store(self, mode, address, netmask, gateway):
-        """See discovery.Responder: the settings in use, and the file they come from."""
+        """See discovery.Responder: the settings, and the file they come from."""
         network = self._settings["network"]
         network["mode"] = "dhcp" if mode == discovery.DHCP else "static"
         if mode == discovery.STATIC:
@@ -176,9 +176,7 @@ class Lan:
         try:
             from . import config  # not in memory since boot
 
-            stored, _ = config.in_use()
-            stored["network"] = network
-            config.save(stored)
+            config.save(self._settings)
         except (ConfigError, OSError) as error:
             log.error("settings not stored: %s", error)
             return False

@@ -82,6 +82,7 @@ class Net:
         self._health = Health(self)
         self._ticking = []  # called with every tick
         self._workers = []  # that have work to do between events
+        self._budget = _BUDGET_MS
         self.resolve = None  # coroutine from a host's name to its address, 4 bytes
         self._connections = 0
         self._looked = ticks_ms()  # at those that wait for room
@@ -180,9 +181,6 @@ class Net:
     def turn(self):
         """Everything that is due: housekeeping, then sockets, then longer work. Returns whether there was any."""
         self.tick()
-        if self.waiting and ticks_diff(ticks_ms(), self._looked) >= _ROOM_LATE_MS:
-            self._looked = ticks_ms()
-            self._again |= self.waiting
         worked = self.poll()
         if self._workers:
             self._work()
@@ -197,6 +195,9 @@ class Net:
             worker = workers[0]
             if not worker.work():
                 workers.remove(worker)
+                if not workers:
+                    self._budget = _BUDGET_MS
+                    self._again |= self.waiting  # for what it made there may be room by now
             elif len(workers) > 1:
                 workers.append(workers.pop(0))
             if not workers or self._again or not self._intn():
@@ -212,7 +213,6 @@ class Net:
         everyone = self._mask
         sweep = everyone
         start = 0
-        budget = _SHARED_MS if self._workers else _BUDGET_MS
         worked = False
         while True:
             again = self._again
@@ -238,7 +238,10 @@ class Net:
                 worked = True
                 self._alert = _ALERT_TICKS
                 start = ticks_ms()
-            elif ticks_diff(ticks_ms(), start) >= budget:
+            elif ticks_diff(ticks_ms(), start) >= self._budget:
+                if self.waiting and ticks_diff(ticks_ms(), self._looked) >= _ROOM_LATE_MS:
+                    self._looked = ticks_ms()
+                    self._again |= self.waiting
                 break
         if self._arm_after:
             self._arm()
@@ -258,6 +261,7 @@ class Net:
         """Call `worker.work()`, a slice of 0.5 ms, between events until it returns a false value."""
         if worker not in self._workers:
             self._workers.append(worker)
+            self._budget = _SHARED_MS
 
     def every_tick(self, function):
         """Call `function()` every TICK_MS from now on."""
@@ -405,6 +409,7 @@ class Net:
         for function in self._ticking:
             function()
 
+    @micropython.native
     def _tick_owners(self):
         for endpoint in self._endpoints:
             owner = endpoint.owner
@@ -415,6 +420,7 @@ class Net:
                     log.error("%s", error)
                     self.wake(endpoint.bit)  # its owner will find the same, and knows what to do
 
+    @micropython.native
     def look_at_listener(self, service, endpoint):
         """Is it one? The chip tells nobody when a handshake ends without a connection. Only soon after an event."""
         if not self._alert:

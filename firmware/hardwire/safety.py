@@ -5,12 +5,9 @@ In: counts of the bank, ticks of the network core. Out: values in the tables, to
 
 from . import log
 from .compat import ticks_diff, ticks_ms
+from .status import SAFE
 from .wire.bank import REQUESTS, WRITES
 from .wire.modbus import told
-
-SAFE = 1  # bit of the diagnostic register (FC 08, sub-function 02) and of the exception status (FC 07)
-NOT_RETAINED = 2  # of the exception status: flash did not take the retained values
-MAP_REFUSED = 4  # a map that is on the board cannot be used, another one is
 
 
 class Safety:
@@ -49,16 +46,3 @@ class Safety:
         for table, first, count, data in self._values:
             table.put(first, count, data)
             told(self._bank, table, first, count)
-
-
-class Status:
-    """The exception status of a device (FC 07); `retained`: its Retained, or None; `refused`: for MAP_REFUSED."""
-
-    def __init__(self, bank, retained, refused):
-        self._bank = bank
-        self._retained = retained
-        self._refused = MAP_REFUSED if refused else 0
-
-    def __call__(self):
-        failed = self._retained is not None and self._retained.failures
-        return self._bank.diagnostic_register & SAFE | (NOT_RETAINED if failed else 0) | self._refused

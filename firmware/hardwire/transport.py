@@ -99,12 +99,11 @@ class Transport:
                 self._pause()
         else:
             self._enqueue(data)
-        net = self._net
-        if net.serving is not self:
+        if self._full or self._net.serving is not self:
             self._send_now(endpoint)
 
     def _send_now(self, endpoint):
-        """Nobody else will: what was written does not belong to an event of this socket."""
+        """What was written belongs to no event of this socket, after which it would be sent; or no more can follow."""
         try:
             if endpoint.unsent:
                 endpoint.send()
@@ -179,6 +178,7 @@ class Transport:
             net.bug(self, error)
         net.serving = None
 
+    @micropython.native
     def _flush(self, endpoint):
         """Move queued bytes into the chip and send them; let the protocol go on when there is room."""
         queue = self._queue
@@ -276,6 +276,7 @@ class Transport:
         """The chip has forgotten the connection, and its socket may be another's."""
         self._end(reset_by_peer())
 
+    @micropython.native
     def tick(self, endpoint):
         """TICK_MS have passed."""
         self._stalled = self._stalled + 1 if getattr(self.protocol, "pending", False) else 0

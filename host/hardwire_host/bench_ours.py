@@ -65,9 +65,9 @@ _HOOK = """
     bank.discrete_inputs.before_read(heap_used, 16, 32)
     bank.coils.after_write(hook_ten, 15, 1)
 """
-_SERVER = "        return file_server(board, settings, requests)\n"
+_SERVER = "        return file_server(board, requests)\n"
 _OFFERING = f"""
-        server = file_server(board, settings, requests)
+        server = file_server(board, requests)
         server.folder.offer("{RAM_FILE}", bytes({RAM_SIZE}))
         return server
 """

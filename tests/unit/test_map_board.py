@@ -11,7 +11,8 @@ import pytest
 from hardwire import map_file as maps
 from hardwire import retained
 from hardwire.retained import EVERY_MS, SETTLE_MS, Retained
-from hardwire.safety import SAFE, Safety
+from hardwire.safety import Safety
+from hardwire.status import SAFE
 from hardwire.wire import bank as B
 from hardwire.wire import modbus as M
 from modbus_common import execute

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import vectors_functions as F
 from hardwire import records as R
+from hardwire.record_file import File
 from hardwire.wire import bank as B
 from hardwire.wire import modbus as M
 from hardwire.wire import modbus_records as X
@@ -162,7 +163,7 @@ def test_damage_is_found(tmp_path, bank):
 
 def test_a_file_grows_without_holes(tmp_path):
     bank = functions_bank(tmp_path)
-    bank.files[9] = R.File(f"{tmp_path}/9", 10000)
+    bank.files[9] = File(f"{tmp_path}/9", 10000)
     assert execute(bank, bytes.fromhex("14 07 06 0009 0000 0002")).hex() == "14060506" + "00000000"
     write = bytes.fromhex("15 0D 06 0009 270D 0003 1111 2222 3333")
     assert execute(bank, write) == write
@@ -176,9 +177,9 @@ def test_a_file_grows_without_holes(tmp_path):
 def test_flash_that_fails(bank, tmp_path):
     errors = []
     bank.on_error = errors.append
-    bank.files[9] = R.File(f"{tmp_path}/nowhere/9", 10)
+    bank.files[9] = File(f"{tmp_path}/nowhere/9", 10)
     assert execute(bank, bytes.fromhex("15 09 06 0009 0000 0001 06AF")).hex() == "9504"
-    bank.files[9] = R.File(str(tmp_path), 10)
+    bank.files[9] = File(str(tmp_path), 10)
     assert execute(bank, bytes.fromhex("14 07 06 0009 0000 0001")).hex() == "9404"
     assert len(errors) == 2
     bank.files[9] = R.Plain(f"{tmp_path}/none")

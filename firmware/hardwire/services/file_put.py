@@ -8,12 +8,15 @@ from binascii import crc32
 from hashlib import sha256
 from struct import pack, unpack_from
 
-from ..compat import const
+from ..compat import const, micropython, ticks_diff, ticks_ms
+from ..pace import BLOCK
 from ..wire import files as F
 from .file_work import close_file, fault, kind_of, need, path_of, read_digest, read_piece
 
-_PIECE = const(256)  # bytes written to flash at once: a page
 _CHECK = const(1024)  # bytes of the prefix checked at once
+_ALIVE_MS = const(
+    1000
+)  # of waiting: what was acknowledged is said again, so that the client does not give up
 
 
 class Put:
@@ -30,10 +33,13 @@ class Put:
         self._token = token
         self._only_new = flags & F.ONLY_NEW
         self._expected = 0  # offset of the DATA that is due
+        self._acked = 0  # what is on flash
+        self._said = ticks_ms()  # when it was said last
         self._chunk = None
         self._resending = False
         self._digest = None
 
+    @micropython.native
     def data(self, payload):
         """See Request."""
         n = len(payload) - 4
@@ -106,14 +112,16 @@ class Put:
             if request.file is not None:
                 file, request.file = request.file, None
                 file.close()
-        acked = self._expected
-        self.left = self._size - acked
+        self._acked = self._expected
+        self.left = self._size - self._acked
         self._check_space()
-        request.file = file = staging.begin(self._token, request, acked > 0)
+        request.file = file = staging.begin(self._token, request, self._acked > 0)
         rivals = self.others()
         for other in rivals:
             other.send(F.NOTE, bytes((F.RIVAL,)) + b"another PUT to this name has begun")
-        request.answer(pack(F.SERVER_PUT, acked, crc, min(len(rivals), 255)))
+        request.answer(pack(F.SERVER_PUT, self._acked, crc, min(len(rivals), 255)))
+        # Seldom, as littlefs copies half a block after it; before the client has to wait.
+        until_sync = server.window - 2 * server.limit
         while self._digest is None:
             chunk = self._chunk
             if chunk is None:
@@ -122,15 +130,15 @@ class Put:
                 request.pause()
                 yield True
                 continue
-            yield from self._write(file, chunk)
+            # At once: one request of others meets it, and not one for each page.
+            yield from self._written(len(chunk), file.write, chunk)
             self._expected += len(chunk)
             self._chunk = None
-            if self._expected - acked >= server.window // 2 or self._expected == self._size:
-                yield from self._allowed()
-                server.folder.sync(file)
-                acked = self._expected
-                self.left = self._size - acked
-                request.send(F.ACK, pack(">I", acked))
+            if self._expected - self._acked >= until_sync or self._expected == self._size:
+                yield from self._written(BLOCK, server.folder.sync, file)
+                self._acked = self._expected
+                self.left = self._size - self._acked
+                self._acknowledge()
             request.connection.stored()
             yield True
         yield from self._check()
@@ -149,19 +157,20 @@ class Put:
         if self.left > free - server.folder.spare:
             raise fault(F.NO_SPACE, "%d bytes are free, %d are needed" % (max(0, free), self.left))
 
-    def _allowed(self):
-        """Wait until flash may be busy."""
+    def _written(self, n, write, *arguments):
+        """Call `write(*arguments)`, which writes `n` bytes, when flash may be busy. A part of the generator."""
         pace = self._server.pace
-        while pace is not None and not pace.may_write():
+        while pace is not None and not pace.may_write(n):
+            if ticks_diff(ticks_ms(), self._said) >= _ALIVE_MS:
+                self._acknowledge()
             yield True
+        write(*arguments)
+        if pace is not None:
+            pace.wrote(n)
 
-    def _write(self, file, chunk):
-        yield from self._allowed()
-        at = 0
-        while at < len(chunk):
-            file.write(chunk[at : at + _PIECE])
-            at += _PIECE
-            yield False
+    def _acknowledge(self):
+        self._said = ticks_ms()
+        self._request.send(F.ACK, pack(">I", self._acked))
 
     def _check(self):
         """Read back what was stored. Raises Fault."""

@@ -10,11 +10,12 @@ from hashlib import sha256
 from struct import pack, pack_into, unpack_from
 
 from .. import log
-from ..compat import const
+from ..compat import const, micropython
 from ..wire import files as F
 
-_HALF = const(512)  # bytes hashed at once, 0.6 ms
-_BRIEF = const(1010)  # bytes in a DATA frame while somebody else wants answers: 1024 with the header
+_HASHED = const(1024)  # bytes hashed at once, 1.2 ms
+_BRIEF_HASHED = const(512)  # ... while somebody else wants answers
+_BRIEF = const(1010)  # bytes in a DATA frame meanwhile: 1024 with the header
 _NO_DIGEST = bytes(32)
 _CODES = {  # of OSError
     1: F.DENIED,
@@ -89,10 +90,12 @@ class Request:
     # Turns
 
     @property
+    @micropython.native
     def runs(self):
         """Whether there is something to do."""
         return self._ready and self._job is not None and not (self.connection.full and self.writes)
 
+    @micropython.native
     def step(self):
         """Do a slice. Returns whether it is another's turn."""
         if not self.runs:
@@ -158,6 +161,8 @@ class Request:
             server.queue.remove(self)
         if server.holder is self:
             server.holder = None
+        if server.owner is self:
+            server.owner = None
         file, self.file = self.file, None
         if file is not None:
             try:
@@ -190,6 +195,7 @@ class Request:
 # Paths
 
 
+@micropython.native
 def path_of(request, data, write=False):
     """The clean path in `data`. Raises PathError, Fault: hidden, read-only."""
     server = request.server
@@ -312,6 +318,7 @@ def space(request, payload):
 # Reading
 
 
+@micropython.native
 def _open(request, path):
     """Open `path` for reading; returns its size and time. Raises OSError, Fault."""
     folder = request.server.folder
@@ -336,7 +343,7 @@ def read_digest(request, size, digest):
     """Add the next `size` bytes of the open file to `digest`. A part of other generators."""
     block = request.server.block
     while size:
-        n = read_piece(request, min(size, _HALF))
+        n = read_piece(request, min(size, _BRIEF_HASHED if request.server.pressed() else _HASHED))
         digest.update(block[:n])
         size -= n
         yield True
@@ -354,6 +361,7 @@ def _hashing(request, size):
     request.answer(pack(">I", size) + digest.digest())
 
 
+@micropython.native
 def get(request, payload):
     """GET."""
     need(payload, 13)
@@ -376,7 +384,7 @@ def _sending(request, flags, offset, length, crc, size, time, known):
         found = 0
         left = offset
         while left:
-            n = read_piece(request, min(left, _HALF))
+            n = read_piece(request, min(left, _BRIEF_HASHED))
             found = crc32(server.block[:n], found)
             digest.update(server.block[:n])
             left -= n
@@ -389,18 +397,20 @@ def _sending(request, flags, offset, length, crc, size, time, known):
     most = min(len(server.block), request.connection.limit - 4)
     end = size if length >= size - offset else offset + length
     at = offset
-    pace = server.pace
     while at < end:
         # Read, checked and hashed while the client takes what went before; then it has only to be written.
         request.writes = False
-        n = read_piece(request, min(_BRIEF if pace and pace.pressed() else most, end - at))
-        yield False
+        brief = server.pressed()
+        n = read_piece(request, min(_BRIEF if brief else most, end - at))
+        if brief:
+            yield False
         total = _seal(request, at, n)
         done = n if known else 0
+        step = _BRIEF_HASHED if brief else _HASHED
         while done < n:
             yield False
-            digest.update(server.block[done : min(n, done + _HALF)])
-            done += _HALF
+            digest.update(server.block[done : min(n, done + step)])
+            done += step
         request.writes = True
         yield True
         if server.owner is not request:  # somebody else has used the buffer
@@ -412,6 +422,7 @@ def _sending(request, flags, offset, length, crc, size, time, known):
     request.send(F.END, pack(">I", at) + (known or digest.digest()))
 
 
+@micropython.native
 def read_piece(request, n):
     """The next `n` bytes of the open file, or as many as it gives at once, into the server's buffer."""
     server = request.server
@@ -422,6 +433,7 @@ def read_piece(request, n):
     return n
 
 
+@micropython.native
 def _seal(request, at, n):
     """Make DATA of the `n` bytes in the server's buffer."""
     server = request.server

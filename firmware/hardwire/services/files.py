@@ -11,7 +11,7 @@ Fixed RAM: 2 KB for all, 2 KB per connection for a frame and what may come behin
 from struct import pack, unpack_from
 
 from .. import log
-from ..compat import WRITE_COPIES, const, entropy
+from ..compat import WRITE_COPIES, const, entropy, micropython
 from ..wire import files as F
 from ..wire.auth import same
 from . import file_work as work
@@ -24,6 +24,7 @@ _LOCKS = const(3)  # times: 8 s
 _FORGIVEN_TICKS = const(600)  # after the last lock
 _REMEMBERED = const(4)  # addresses that gave a wrong key
 _HUSH_TICKS = const(10)  # between complaints: who insists must not push everything else out of the log
+_SWEEP_TICKS = const(10)  # between looks at what may be too old
 _REQUESTS = {  # type: the right that it needs, and what does it
     F.LIST: (F.READ, work.list_folder),
     F.STAT: (F.READ, work.stat),
@@ -95,11 +96,13 @@ class FilesServer:
         self.connections = []
         self.queue = []  # requests that have something to do, in turn
         self._failures = []  # [address, how many before, ticks until it is looked at again]
+        self._until_swept = _SWEEP_TICKS
         self._hush = 0  # ticks until something may be complained of again
 
     def __call__(self):
         return FilesProtocol(self)
 
+    @micropython.native
     def work(self):
         """Do a slice of what is to be done; true while there is more."""
         if self.holder is not None:
@@ -108,6 +111,7 @@ class FilesServer:
             self.turn(self.queue[0])
         return bool(self.queue)
 
+    @micropython.native
     def turn(self, request):
         """A slice of `request`, which is due: nobody else holds the turn."""
         if not request.step():
@@ -120,6 +124,10 @@ class FilesServer:
         if request.runs:
             queue.append(request)
 
+    def pressed(self):
+        """Whether somebody else wants answers, so that every slice should be short."""
+        return self.pace is not None and self.pace.pressed()
+
     def wake(self, request):
         """`request` has something to do."""
         if request not in self.queue:
@@ -131,12 +139,20 @@ class FilesServer:
         """100 ms have passed."""
         for connection in self.connections:
             connection.tick()
-        self._hush -= 1
+        if self._hush:
+            self._hush -= 1
+        if self._failures:
+            self._forgive()
+        self._until_swept -= 1
+        if not self._until_swept:
+            self._until_swept = _SWEEP_TICKS
+            self.staging.sweep()
+
+    def _forgive(self):
         for failure in self._failures[:]:
             failure[2] -= 1
             if failure[2] <= -_FORGIVEN_TICKS:
                 self._failures.remove(failure)
-        self.staging.tick()
 
     def everyone(self):
         """All requests in flight."""
@@ -155,7 +171,7 @@ class FilesServer:
 
     def complain(self, text, *values):
         """Log it, unless something was complained of just now."""
-        if self._hush <= 0:
+        if not self._hush:
             self._hush = _HUSH_TICKS
             log.warning("files: " + text, *values)
 
@@ -233,6 +249,7 @@ class FilesProtocol:
         for request in list(self.requests.values()):
             request.end()
 
+    @micropython.native
     def data_received(self, data):
         n = len(data)
         if self._held + n > len(self._in):
@@ -264,16 +281,15 @@ class FilesProtocol:
         if self._held:
             self._flow()
 
+    @micropython.native
     def resume_writing(self):
         self.full = False
+        server = self.server
+        ready = server.owner
+        mine = ready is not None and ready.connection is self and ready.writes
+        if mine and server.holder is None and not server.pressed():
+            server.turn(ready)  # what is ready goes now: the chip waits
         for request in list(self.requests.values()):
-            if (
-                self.server.holder is None
-                and self.server.owner is request
-                and request.writes
-                and request.runs
-            ):
-                self.server.turn(request)  # what is ready goes now: the chip waits
             request.wake()
         if self._held:
             self._cut()
@@ -291,6 +307,7 @@ class FilesProtocol:
 
     # Frames that come
 
+    @micropython.native
     def _cut(self):
         """Take frames, until one waits."""
         try:
@@ -317,6 +334,7 @@ class FilesProtocol:
         self._waiting = 0
         self._cut()
 
+    @micropython.native
     def _take(self, kind, number, payload, intact):
         """Do what a frame asks for. True: it is DATA, and waits."""
         request = self.requests.get(number)

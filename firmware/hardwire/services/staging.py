@@ -128,8 +128,8 @@ class Staging:
         self._ages.pop(token, None)
         self._empty_at = ticks_ms()
 
-    def tick(self):
-        """Drop what is too old, one in a call."""
+    def sweep(self):
+        """Drop what is too old, one in a call. Call it once a second."""
         now = ticks_ms()
         for token, age in self._ages.items():
             passed = ticks_diff(now, age[1])

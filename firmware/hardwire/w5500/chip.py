@@ -168,6 +168,7 @@ class Endpoint:
             self._write(self.regs, R.SN_IR, two[:1])
         return value
 
+    @micropython.native
     def state(self):
         """Sn_SR."""
         two = self._two

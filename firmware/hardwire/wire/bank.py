@@ -247,7 +247,7 @@ class BareBank:
         self.server_id = b""  # FC 11 (AP 6.13), device specific
         self.exception_status = 0  # FC 07 (AP 6.7): eight outputs, or what returns them
         self.diagnostic_register = 0  # FC 08, 02
-        self.files = {}  # FC 14, 15: number -> what hardwire/records.py has
+        self.files = {}  # FC 14, 15: number -> what record_file.py and records.py have
         self.fifos = {}  # FC 18: pointer address -> wire.modbus_records.Fifo
         self.on_error = None
         self.on_refused = None

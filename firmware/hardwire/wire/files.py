@@ -6,7 +6,7 @@ In: fields, or bytes of a stream. Out: frames, or what is in them. Never: I/O, a
 from binascii import crc32
 from struct import pack_into, unpack_from
 
-from ..compat import const
+from ..compat import const, micropython
 from .auth import hmac
 
 PORT = const(7770)
@@ -99,6 +99,7 @@ class PathError(ValueError):
     """The path is none that this protocol has. Its text says why."""
 
 
+@micropython.native
 def seal(view, kind, number, n, payload=None):
     """Make a frame of the `n` bytes of payload in view[HEADER:] (a memoryview); returns its length.
 
@@ -110,6 +111,7 @@ def seal(view, kind, number, n, payload=None):
     return HEADER + n
 
 
+@micropython.native
 def frame(kind, number=0, payload=b""):
     """A frame. kind: its type; number: the request's id."""
     buffer = bytearray(HEADER + len(payload))
@@ -118,6 +120,7 @@ def frame(kind, number=0, payload=b""):
     return buffer
 
 
+@micropython.native
 def parse(buffer, at, end, limit):
     """The frame that begins at buffer[at]: (length, type, id, whether its CRC is right). None: it is not all there.
 
@@ -140,6 +143,7 @@ def proof(key, who, role, client_nonce, server_nonce):
     return hmac(key, b"HWFS " + who + bytes((VERSION, role)) + client_nonce + server_nonce)
 
 
+@micropython.native
 def _is_good(part):
     """Whether `part` (bytes of UTF-8) is a name for every filesystem."""
     if len(part) > _PART or part[0] == 0x20 or part[-1] in b" ." or part == b"..":
@@ -152,6 +156,7 @@ def _is_good(part):
     return True
 
 
+@micropython.native
 def clean(path, depth):
     """The parts of `path` (bytes or text) joined by "/", without one at the start; "" is the root.
 
@@ -170,6 +175,7 @@ def clean(path, depth):
         raise PathError("not UTF-8")
 
 
+@micropython.native
 def among(path, chosen):
     """Whether clean `path` is one of the paths `chosen` (clean, lower case), or in one of them."""
     path = path.lower()
