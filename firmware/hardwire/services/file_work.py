@@ -438,8 +438,8 @@ def _seal(request, at, n):
     """Make DATA of the `n` bytes in the server's buffer."""
     server = request.server
     pack_into(">I", server.out, F.HEADER, at)
-    whole = server.payload if n == len(server.block) else None
-    return F.seal(server.out, F.DATA, request.number, 4 + n, whole)
+    parts = server.parts if n == len(server.block) else None
+    return F.seal(server.out, F.DATA, request.number, 4 + n, parts)
 
 
 def list_folder(request, payload):

@@ -86,7 +86,7 @@ class FilesServer:
         self.depth = depth
         self.staging = Staging(folder, keep_s)
         self.out = memoryview(bytearray(F.HEADER + 4 + block))  # one frame of DATA
-        self.payload = self.out[F.HEADER :]
+        self.parts = self.out[:6], self.out[F.HEADER :]  # see wire.files.seal
         self.block = self.out[F.HEADER + 4 :]  # the bytes in it
         self.owner = None  # the request that has used it last
         self.holder = None  # the request that must go on before others may use it

@@ -100,14 +100,15 @@ class PathError(ValueError):
 
 
 @micropython.native
-def seal(view, kind, number, n, payload=None):
+def seal(view, kind, number, n, parts=None):
     """Make a frame of the `n` bytes of payload in view[HEADER:] (a memoryview); returns its length.
 
-    payload: a view of just these bytes, if there is one.
+    parts: views of what the CRC covers, if there are some: view[:6], and these bytes.
     """
     pack_into(">HBBH", view, 0, n, kind, 0, number)
     view[3] = ~(view[0] + view[1] + kind + view[4] + view[5]) & 0xFF
-    pack_into(">I", view, 6, crc32(payload or view[HEADER : HEADER + n], crc32(view[:6])))
+    head, payload = parts or (view[:6], view[HEADER : HEADER + n])
+    pack_into(">I", view, 6, crc32(payload, crc32(head)))
     return HEADER + n
 
 
