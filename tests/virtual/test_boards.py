@@ -18,7 +18,7 @@ TALK_S = 20  # device time; takes 2 s
 CLIENT = f"""
 from machine import Pin, SPI
 import time
-time.sleep(1)
+time.sleep(2)
 REQUEST = {READ_UPTIME!r}
 spi, cs = SPI(0, 10_000_000, sck=Pin(18), mosi=Pin(19), miso=Pin(16)), Pin(17, Pin.OUT, value=1)
 def frame(address, control, data):
