@@ -25,7 +25,7 @@ run: setup ## a virtual board in the foreground; Ctrl-C ends it
 
 test: lint ## lint, then all tests
 	@tests/programs.sh
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup ## ruff (rules and format) and codespell
 	@$(BIN)/ruff check -q --output-format concise

@@ -12,7 +12,7 @@ from .w5500 import regs as R
 from .w5500.chip import LOST, SOUND, ChipError
 
 _HALF_PERIOD = const(5)  # ticks between two looks
-_LOOKS = const(8)  # a round: the chip every other time, between that three listeners, one other socket
+_LOOKS = const(8)  # a round: a listener every other time, between that the chip three times, one other socket
 _PATIENCE_MS = const(5)  # for the chip to answer after a reset; then again at the next look
 
 
@@ -23,7 +23,8 @@ class Health:
         self._net = net
         self._ticks = 0
         self._looks = 0
-        self._last = [0, 0]  # sockets looked at last: one that does not listen, and one that does
+        self._count = 0  # of looks at sockets
+        self._looked = [0] * R.SOCKETS  # `_count` when each socket was looked at last
         self._suspected = False
         self.link = False
         self.conflict = False  # another host uses our address; cleared by who reads it
@@ -46,13 +47,13 @@ class Health:
                 self._look()
 
     def _look(self):
-        """Every other time the chip, else a listener, now and then another socket."""
+        """Every other time a listener, else the chip, now and then another socket."""
         endpoint = None
         if self._suspected:
             self._suspected = False
         else:
             self._looks = (self._looks + 1) % _LOOKS
-            if not self._looks & 1:
+            if self._looks & 1 or not self._looks:
                 endpoint = self._choose(self._looks > 0)
         if endpoint is None:
             self._look_at_chip()
@@ -60,14 +61,31 @@ class Health:
             self._look_at_socket(endpoint)
 
     def _choose(self, listening):
-        """The next socket in use that listens, or does not; None if there is none."""
-        endpoints = self._net.chip.endpoints
-        for _ in endpoints:
-            number = self._last[listening] = (self._last[listening] + 1) % len(endpoints)
-            owner = endpoints[number].owner
-            if owner is not None and isinstance(owner, Service) == listening:
-                return endpoints[number]
-        return None
+        """The socket in use that listens, or does not, whose turn it is; None if there is none.
+
+        Services take turns, and the listeners of each: a flood that has taken all of one service's is found soon.
+        """
+        looked = self._looked
+        chosen = None
+        least = 0
+        for endpoint in self._net.chip.endpoints:
+            owner = endpoint.owner
+            if owner is None or isinstance(owner, Service) != listening:
+                continue
+            at = owner.looked if listening else 0
+            if (
+                chosen is None
+                or at < least
+                or (at == least and looked[endpoint.number] < looked[chosen.number])
+            ):
+                chosen = endpoint
+                least = at
+        if chosen is not None:
+            self._count += 1
+            looked[chosen.number] = self._count
+            if listening:
+                chosen.owner.looked = self._count
+        return chosen
 
     def _look_at_chip(self):
         chip = self._net.chip

@@ -56,6 +56,7 @@ class Service:
         self.open = 0  # connections
         self.armed = 0  # listening sockets
         self.deaf = 0  # handshakes found since one of them was found listening; net.py's
+        self.looked = 0  # when one of them was looked at last; health.py's
         self.accepted = 0
         self.refused = 0  # connected, and not allowed to
 
