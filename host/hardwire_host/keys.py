@@ -83,7 +83,14 @@ def find(identity: bytes) -> Key | None:
 def kept(identity: bytes) -> Key | None:
     """The key that the file has for the server `identity`. Raises HardwireError."""
     entry = _load().get(identity.hex())
-    return Key(_ROLES[entry["role"]], entry["key"]) if entry else None
+    if entry is None:
+        return None
+    try:
+        return Key(_ROLES[entry["role"]], entry["key"])
+    except (KeyError, TypeError):
+        raise HardwireError(
+            FAILED, f"{path()} holds no key for {identity.hex()}", "remove that entry, then `hardwire deploy`"
+        ) from None
 
 
 def store(identity: bytes, key: Key) -> None:
@@ -107,7 +114,10 @@ def own() -> bytes:
                 _save(known)
         except OSError:  # nowhere to keep it: then nothing is resumed by a later run
             known[_OWN] = made
-    return bytes.fromhex(known[_OWN])
+    try:
+        return bytes.fromhex(known[_OWN])
+    except (TypeError, ValueError):
+        raise HardwireError(FAILED, f"{path()}: {_OWN!r} is not hexadecimal", "remove that entry") from None
 
 
 def _load() -> dict:

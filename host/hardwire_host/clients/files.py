@@ -9,6 +9,7 @@ there; a wait without a bound; a transfer begun anew where it can go on.
 import asyncio
 import hashlib
 import os
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -213,6 +214,8 @@ class NetFiles:
                 return await work(again)
             except (Lost, Damaged) as error:
                 problem = error
+            except (struct.error, F.FrameError, IndexError, UnicodeError):
+                raise self._unlike_the_protocol() from None
             if moved() != before:
                 before, since = moved(), now()
             if now() - since >= self._timeout:
@@ -235,11 +238,20 @@ class NetFiles:
 
         return await self._insist(work)
 
+    def _fields(self, layout: str, answer: bytes) -> tuple:
+        try:
+            return unpack(layout, answer)
+        except struct.error:
+            raise self._unlike_the_protocol() from None
+
+    def _unlike_the_protocol(self) -> HardwireError:
+        return HardwireError(FAILED, f"{self.name} does not keep to the protocol")
+
     # Without contents
 
     async def stat(self, path: str) -> Entry:
         """See Files."""
-        kind, size, time = unpack(F.ENTRY, await self._ask(F.STAT, path.encode(), path))
+        kind, size, time = self._fields(F.ENTRY, await self._ask(F.STAT, path.encode(), path))
         return Entry(path, kind == F.FOLDER, size, time)
 
     async def list(self, path: str = "", *, recursive: bool = False, hashes: bool = False) -> list[Entry]:
@@ -262,7 +274,7 @@ class NetFiles:
 
     async def hash(self, path: str) -> bytes:
         """See Files."""
-        return (await self._ask(F.HASH, path.encode(), path))[4:36]
+        return self._fields(">I32s", await self._ask(F.HASH, path.encode(), path))[1]
 
     async def delete(self, path: str) -> None:
         """See Files."""
@@ -284,7 +296,7 @@ class NetFiles:
 
     async def space(self) -> tuple[int, int]:
         """See Files."""
-        return unpack(">QQ", await self._ask(F.SPACE, b"", "space"))
+        return self._fields(">QQ", await self._ask(F.SPACE, b"", "space"))
 
     # Reading
 
@@ -311,6 +323,8 @@ class NetFiles:
                 kind, payload = await request.frame()
                 if kind == F.END:
                     break
+                if kind != F.DATA or at + len(payload) - 4 > offset + length:
+                    raise F.FrameError
                 if unpack_from(">I", payload)[0] != at:
                     raise Damaged("a piece is missing")
                 take(payload[4:])
@@ -333,15 +347,13 @@ class NetFiles:
         if not resume:
             part.unlink(missing_ok=True)
         tell = progress or (lambda what, done, total: None)
-        moved = 0
 
-        def count(n: int) -> None:
-            nonlocal moved
-            moved += n
+        def whole() -> int:
+            return part.stat().st_size if part.exists() else 0
 
         for attempt in range(ATTEMPTS):
             try:
-                wanted = await self._insist(lambda _: self._get(path, part, tell, count), lambda: moved)
+                wanted = await self._insist(lambda _: self._get(path, part, tell), whole)
             except FilesError as error:
                 if error.number != F.CHANGED or attempt + 1 == ATTEMPTS:
                     raise
@@ -357,7 +369,7 @@ class NetFiles:
             part.unlink()
         raise FilesError(F.BAD_CHECKSUM, f"{self.name}: /{path}: what came is not what is there")
 
-    async def _get(self, path: str, part: Path, tell: Progress, count: Callable[[int], None]) -> bytes:
+    async def _get(self, path: str, part: Path, tell: Progress) -> bytes:
         """Bring `part` to its full length; returns the server's SHA-256 of the whole file."""
         with _opened(part) as file:
             have = file.seek(0, os.SEEK_END)
@@ -384,14 +396,16 @@ class NetFiles:
                         if offset > at:
                             holes.append((at, offset))
                         if kind == F.END:
+                            at = offset
                             digest = payload[4:36]
                             break
+                        if kind != F.DATA or offset + len(payload) - 4 > size:
+                            raise F.FrameError
                         file.seek(offset)
                         file.write(payload[4:])
                         at = offset + len(payload) - 4
                         if not holes:
                             good = at
-                        count(len(payload) - 4)
                         tell("receive", at, size)
                 for start, end in holes:
                     file.seek(start)
@@ -544,3 +558,5 @@ class Upload:
                     self._note(f"/{self._path}: replaced what another had stored meanwhile")
                 self._tell("check", self._size, self._size)
                 return
+            else:
+                raise F.FrameError

@@ -257,6 +257,8 @@ class Link:
         _, access, self.limit, self.window, operations, _, _, theirs, identity = unpack_from(
             F.SERVER_HELLO, answer
         )
+        if self.limit < F.FIRST_LIMIT or self.window < self.limit or not operations:
+            raise Lost("this is no file server")
         for _ in range(operations - 1):
             self._room.release()
         key = key or keys.find(identity)
