@@ -396,7 +396,7 @@ def test_a_server_that_stored_something_else(against, source):
             peer.send(wire.ACK, number, pack(">I", len(DATA)))
         peer.send(wire.END | wire.ANSWER, number, b"\0" + bytes(32))
         while True:  # it is tried again, and looked whether it is there by now
-            kind, number, _ = await peer.frame()
+            _, number, _ = await peer.frame()
             peer.send(wire.ERROR, number, bytes((wire.BAD_CHECKSUM,)) + b"bad checksum")
 
     with pytest.raises(FilesError) as caught:
