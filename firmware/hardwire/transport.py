@@ -178,7 +178,6 @@ class Transport:
             net.bug(self, error)
         net.serving = None
 
-    @micropython.native
     def _flush(self, endpoint):
         """Move queued bytes into the chip and send them; let the protocol go on when there is room."""
         queue = self._queue
@@ -276,7 +275,6 @@ class Transport:
         """The chip has forgotten the connection, and its socket may be another's."""
         self._end(reset_by_peer())
 
-    @micropython.native
     def tick(self, endpoint):
         """TICK_MS have passed."""
         self._stalled = self._stalled + 1 if getattr(self.protocol, "pending", False) else 0

@@ -300,7 +300,7 @@ def test_wrong_keys_are_slow():
     tried = []
     start = board.now
     for n in range(400_000 // 301):
-        challenge = board.responder._challenge
+        challenge = board.responder.challenge
         sent = board.hear(SETTING.encode(n.to_bytes(8, "big"), MAC, challenge, b"wrong"))
         if sent and sent[0][2][24] == D.WRONG_KEY:
             tried.append((board.now - start) // 1000)

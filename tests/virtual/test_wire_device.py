@@ -14,7 +14,14 @@ BOARD = "w5500_evb_pico"
 ARCH = "armv6m"
 FILES = (
     *("__init__.py", "compat.py", "wire/__init__.py"),
-    *("wire/auth.py", "wire/dhcp.py", "wire/discovery.py", "wire/dns.py", "wire/sntp.py"),
+    *(
+        "wire/auth.py",
+        "wire/dhcp.py",
+        "wire/discovery.py",
+        "wire/discovery_set.py",
+        "wire/dns.py",
+        "wire/sntp.py",
+    ),
 )
 
 

@@ -51,15 +51,13 @@ BAD_VALUE = const(4)  # no host can use that
 FAILED = const(5)  # it could not be stored
 LATER = const(6)  # after a wrong key, nothing is looked at for a while
 
-_HEADER_SIZE = calcsize(HEADER)
-_SET_SIZE = _HEADER_SIZE + calcsize(NEW) + TAG
+HEADER_SIZE = calcsize(HEADER)
+_SET_SIZE = HEADER_SIZE + calcsize(NEW) + TAG
 _EPHEMERAL = const(1024)  # askers use ports from here on; below are services that a forged question would hit
 _QUEUE = const(4)  # answers that wait for their time; as many as the rate allows in a second
 _RATE = const(4)  # answers in a second
 _SECOND_MS = const(1000)
 _CHALLENGE_MS = const(60000)  # a challenge that was seen but not used is good for so long
-_LOCK_MS = const(1000)  # after the first wrong key, doubled with every one
-_LOCKS = const(5)  # times: 32 s
 _TEXT = const(63)  # bytes in a name
 _ANY = bytes(6)
 _EVERYBODY = b"\xff\xff\xff\xff"
@@ -70,24 +68,10 @@ def _text(value):
     return bytes([len(data)]) + data
 
 
-def _netmask(prefix):
-    return (0xFFFFFFFF << (32 - prefix) & 0xFFFFFFFF).to_bytes(4, "big")
-
-
-def _usable(address, prefix, gateway):
-    """Whether a host may have `address` in a network of that size, with `gateway` as its neighbour or none."""
-    if not 8 <= prefix <= 30 or not 1 <= address[0] <= 223 or address[0] == 127:
-        return False
-    host = (1 << (32 - prefix)) - 1
-    own = int.from_bytes(address, "big")
-    other = int.from_bytes(gateway, "big")
-    if not 0 < own & host < host:
-        return False
-    return other == 0 or (other | host == own | host and other != own and 0 < other & host < host)
-
-
 class Responder:
     """Answers for one board.
+
+    Attributes: applied: see `apply`. For discovery_set.py: apply, key, done, challenge.
 
     Args:
         mac: 6 bytes. random(n): n random bytes.
@@ -102,27 +86,25 @@ class Responder:
         self._mac = bytes(mac)
         self._random = random
         self._describe = describe
-        self._apply = apply
-        self._key = key
+        self.apply = apply
+        self.key = key
         self.applied = (
             False  # set when a result has been sent; cleared by whoever makes the settings take effect
         )
-        self._done = False  # a SET was done, its result waits
+        self.done = False  # a SET was done, its result waits
         self._stored = False  # that result has been handed out
         self._queue = []  # (since, wait in ms, ip, port, flags, nonce, message or None for an answer)
         self._seen = None  # nonce of the last question: it comes once for each way that leads here
         self._second = 0  # start of the second that `_left` counts for
         self._left = _RATE
-        self._challenge = self._random(16)
+        self.challenge = self._random(16)
         self._challenge_at = 0
-        self._last = None  # the last SET that was done, and its result, in case that gets lost
-        self._failures = 0
-        self._failed_at = 0
+        self._setter = None  # made when somebody wants to set an address
 
     def received(self, payload, ip, port, now_ms):
         """A datagram came from `ip` (4 bytes), `port`."""
         n = len(payload)
-        if n < _HEADER_SIZE or port < _EPHEMERAL or len(self._queue) == _QUEUE:
+        if n < HEADER_SIZE or port < _EPHEMERAL or len(self._queue) == _QUEUE:
             return
         magic, version, kind, flags, _, nonce, mac, _ = unpack_from(HEADER, payload)
         if magic != MAGIC or version != VERSION or not self._within_rate(now_ms):
@@ -130,11 +112,15 @@ class Responder:
         if kind == QUESTION and n >= SIZE and mac in (self._mac, _ANY) and nonce != self._seen:
             self._seen = nonce
             if not 0 <= ticks_diff(now_ms, self._challenge_at) < _CHALLENGE_MS:
-                self._renew(now_ms)
+                self.renew(now_ms)
             wait = self._random(1)[0] if mac == _ANY else 0  # ms: a hundred boards hear the same question
             self._put(now_ms, wait, ip, port, flags, nonce, None)
         elif kind == SET and n == _SET_SIZE and mac == self._mac:
-            self._put(now_ms, 0, ip, port, flags, nonce, self._set(bytes(payload), nonce, now_ms))
+            if self._setter is None:
+                from .discovery_set import Setter
+
+                self._setter = Setter(self)
+            self._put(now_ms, 0, ip, port, flags, nonce, self._setter.set(bytes(payload), nonce, now_ms))
 
     def poll(self, now_ms):
         """What to send now: (ip, port, payload), or None. Call often."""
@@ -148,8 +134,8 @@ class Responder:
                 about = self._describe()
                 if message is None:
                     message = self._answer(about, nonce)
-                elif self._done and message[_HEADER_SIZE] == DONE:
-                    self._done = False
+                elif self.done and message[HEADER_SIZE] == DONE:
+                    self.done = False
                     self._stored = True
                 return self._reach(ip, flags, about[3], about[4]), port, message
         return None
@@ -172,13 +158,14 @@ class Responder:
         near = (int.from_bytes(ip, "big") ^ int.from_bytes(address, "big")) & mask == 0
         return ip if near and any(address) and ip != address else _EVERYBODY
 
-    def _header(self, kind, flags, nonce):
+    def header(self, kind, flags, nonce):
+        """The first bytes of a message from here."""
         return pack(HEADER, MAGIC, VERSION, kind, flags, 0, nonce, self._mac, 0)
 
     def _answer(self, about, nonce):
         name, board, version, address, netmask, gateway, mode, uptime_s, services = about
-        message = self._header(ANSWER, SETTABLE if self._key else 0, nonce)
-        message += pack(ABOUT, self._challenge, address, netmask, gateway, uptime_s & 0xFFFFFFFF, mode)
+        message = self.header(ANSWER, SETTABLE if self.key else 0, nonce)
+        message += pack(ABOUT, self.challenge, address, netmask, gateway, uptime_s & 0xFFFFFFFF, mode)
         message += _text(name) + _text(board) + _text(version)
         count = 0
         listed = b""
@@ -190,52 +177,7 @@ class Responder:
             count += 1
         return message + bytes([count]) + listed
 
-    # Setting an address
-
-    def _renew(self, now):
-        self._challenge = self._random(16)
-        self._challenge_at = now
-
-    def _set(self, message, nonce, now):
-        """Do what an authentic SET asks for. Returns the result's bytes."""
-        if self._last is not None and message == self._last[0]:
-            return self._last[1]
-        if not self._key:
-            return self._result(nonce, NO_KEY)
-        if self._failures:
-            wait = _LOCK_MS << min(self._failures - 1, _LOCKS)
-            if 0 <= ticks_diff(now, self._failed_at) < wait:
-                return self._result(nonce, LATER)
-        challenge, address, gateway, prefix, mode, _ = unpack_from(NEW, message, _HEADER_SIZE)
-        if challenge != self._challenge:
-            return self._result(nonce, STALE)
-        from .auth import hmac, same  # only who sets an address needs them
-
-        if not same(hmac(self._key, message[:-TAG]), message[-TAG:]):
-            self._failures += 1
-            self._failed_at = now
-            return self._result(nonce, WRONG_KEY)
-        self._failures = 0
-        self._renew(now)
-        if mode == STATIC:
-            code = BAD_VALUE
-            if _usable(address, prefix, gateway):
-                code = DONE if self._apply(mode, address, _netmask(prefix), gateway) else FAILED
-        elif mode == DHCP:
-            code = DONE if self._apply(mode, None, None, None) else FAILED
-        else:
-            code = BAD_VALUE
-        result = self._result(nonce, code, self._key)
-        if code == DONE:
-            self._done = True
-            self._last = message, result
-        return result
-
-    def _result(self, nonce, code, key=None):
-        """A result; with a tag for somebody who has shown that he knows the key, else with zeros."""
-        message = self._header(RESULT, 0, nonce) + pack(CODE, code, 0, 0)
-        if not key:
-            return message + bytes(TAG)
-        from .auth import hmac
-
-        return message + hmac(key, message)
+    def renew(self, now_ms):
+        """A new challenge: the one before is worth nothing."""
+        self.challenge = self._random(16)
+        self._challenge_at = now_ms
