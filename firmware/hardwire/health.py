@@ -12,7 +12,7 @@ from .w5500 import regs as R
 from .w5500.chip import LOST, SOUND, ChipError
 
 _HALF_PERIOD = const(5)  # ticks between two looks
-_LOOKS = const(8)  # a round: a listener every other time, between that the chip three times, one other socket
+_LOOKS = const(8)  # a round: the chip every other time, between that three listeners, one other socket
 _PATIENCE_MS = const(5)  # for the chip to answer after a reset; then again at the next look
 
 
@@ -47,13 +47,13 @@ class Health:
                 self._look()
 
     def _look(self):
-        """Every other time a listener, else the chip, now and then another socket."""
+        """Every other time the chip, else a listener, now and then another socket."""
         endpoint = None
         if self._suspected:
             self._suspected = False
         else:
             self._looks = (self._looks + 1) % _LOOKS
-            if self._looks & 1 or not self._looks:
+            if not self._looks & 1:
                 endpoint = self._choose(self._looks > 0)
         if endpoint is None:
             self._look_at_chip()

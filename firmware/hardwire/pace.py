@@ -18,7 +18,7 @@ _ERASE_MS = const(52)  # ... and with it
 _SURELY_MS = const(20)  # what took so long was an erase
 _AT_ONCE_MS = const(3)  # after an answer
 _CONTINUOUS_MS = const(4)
-_REQUESTS = const(300)  # between two pieces where requests follow each other: the network's part is met, too
+_REQUESTS = const(400)  # between two pieces where requests follow each other: the network's part is met, too
 _SPARE = const(130)  # ... where they do not: the piece alone is met
 _HOLD_MS = const(5000)  # a piece waits no longer
 

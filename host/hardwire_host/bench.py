@@ -358,8 +358,6 @@ async def measure(
     found = {}
     for bench, work in benches:
         found |= await _with(bench, work)
-    for name in ("get", "put"):
-        found[f"fc03_beside_{name}"] = found[f"fc03_beside_{name}_p99"] / found["fc03_1_p99"]
     against = await _with(library, stock) | await _with(serial, mpremote)
     against["idle_spi_no_intn"] = against["idle_spi_intn"]  # it does not know INTn
     return [_row(line, found.get(line.name), against.get(line.name)) for line in LINES]

@@ -143,7 +143,7 @@ class Client:
         self.tcb.shutdown()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     operations=OPERATIONS,
     faults=st.one_of(st.just(NONE), FAULTS),

@@ -74,7 +74,7 @@ def test_fewer_than_one_in_a_hundred_wait(upload, gap_ms):
 
 
 @pytest.mark.parametrize(
-    ("gap_ms", "least"), [(1, 3000), (10, 2500), (20, 1400), (45, 600), (60, 15_000), (500, 40_000)]
+    ("gap_ms", "least"), [(1, 2000), (10, 2500), (20, 1400), (45, 600), (60, 15_000), (500, 40_000)]
 )
 def test_it_gets_on_beside_any_client(upload, gap_ms, least):
     """Bytes per second."""

@@ -22,7 +22,7 @@ NETMASK, PC_MAC = ip_bytes("255.255.255.0"), bytes((2, 0, 0, 0, 0, 1))
 MODBUS, LISTENERS = 502, 5  # and as many connections
 WINDOW = 65535
 SYN_PORTS = 49151  # below those that the PC's connections have
-BACK_S = 2.5  # a listener closed on a quiet board is found within two seconds
+BACK_S = 3.5  # on a quiet board a listener is looked at every second or two, and there are two services
 
 CONNECTIONS, SAMPLE = 300, 50  # a thousand: tests/chip, in process
 SLOWER = 1.2  # what a median may differ by the phase of the board's ticks, and of what else it does

@@ -22,7 +22,7 @@ WINDOW = 32768
 CHUNK = 1010  # bytes of a file in the largest frame that the board takes
 BOOT_S = 20
 PATIENCE_S = 120.0  # of wall time: a PC under load is slow
-RESETS = 4
+RESETS = 2
 SMALL = 30
 
 
